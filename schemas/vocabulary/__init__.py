@@ -246,9 +246,7 @@ def _hazard_words() -> Mapping[str, str]:
         for hazard in hazards().values()
         for word in (hazard.label_id, hazard.label_en, hazard.code)
     }
-    return words | {
-        _plain(row["word"]): row["code"] for row in _rows("hazard_words.csv")
-    }
+    return words | {_plain(row["word"]): row["code"] for row in _rows("hazard_words.csv")}
 
 
 @cache
@@ -310,9 +308,7 @@ def _areas() -> _Areas:
         )
         if row["bps"]:
             to_bps[row["code"]] = row["bps"]
-    return _Areas(
-        listed, to_bps, {bps: kemendagri for kemendagri, bps in to_bps.items()}
-    )
+    return _Areas(listed, to_bps, {bps: kemendagri for kemendagri, bps in to_bps.items()})
 
 
 def _steps(scheme: str, code: str) -> list[str]:
@@ -331,9 +327,7 @@ def split(code: str) -> tuple[str, str]:
     """`kemendagri:32.04` as ("kemendagri", "32.04"). Raises ValueError without a scheme: a bare code is ambiguous."""
     scheme, separator, local = code.strip().partition(":")
     if not separator or not scheme or not local:
-        raise ValueError(
-            f"an area code is scheme:code, such as kemendagri:32.04; got {code!r}"
-        )
+        raise ValueError(f"an area code is scheme:code, such as kemendagri:32.04; got {code!r}")
     return scheme.strip().lower(), local.strip()
 
 
@@ -360,9 +354,7 @@ def area(scheme: str, code: str) -> Area | None:
     regency = _areas().listed.get((scheme, steps[1])) if len(steps) > 2 else None
     if regency is None:
         return None
-    return Area(
-        scheme, code, len(steps), None, None, steps[-2], regency.edition, False, None
-    )
+    return Area(scheme, code, len(steps), None, None, steps[-2], regency.edition, False, None)
 
 
 def parents(scheme: str, code: str) -> tuple[Area, ...]:
@@ -413,11 +405,7 @@ def within(inner: str, outer: str) -> bool:
             None,
         )
         translated = area(*split(first)) if first else None
-        chain = (
-            (translated, *parents(translated.scheme, translated.code))
-            if translated
-            else ()
-        )
+        chain = (translated, *parents(translated.scheme, translated.code)) if translated else ()
     return there in chain
 
 

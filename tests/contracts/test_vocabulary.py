@@ -36,9 +36,7 @@ GLIDE = set(re.findall("..", "CWCEDREQEPECFRFFFLHTINLSMSOTSTAVSSACTOTCTSVWVOWF")
 
 def shared(name: str) -> Path:
     """A file of the shared data folder, which is never part of the repository."""
-    root = Path(
-        os.environ.get("GOTONG_SHARED") or Path(__file__).parents[2] / ".." / "shared"
-    )
+    root = Path(os.environ.get("GOTONG_SHARED") or Path(__file__).parents[2] / ".." / "shared")
     path = root / "data" / name
     if not path.exists():
         pytest.skip(f"needs the shared data file {name} (set GOTONG_SHARED)")
@@ -50,9 +48,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize(
-    "path", sorted(FOLDER.glob("*.csv")), ids=lambda path: path.name
-)
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.csv")), ids=lambda path: path.name)
 def test_every_file_is_rectangular_plain_utf8_without_stray_blanks(path: Path) -> None:
     with path.open(encoding="utf-8", newline="") as file:
         header, *body = list(csv.reader(file, strict=True))
@@ -62,9 +58,7 @@ def test_every_file_is_rectangular_plain_utf8_without_stray_blanks(path: Path) -
         assert all(cell == cell.strip() for cell in row), f"{path.name}:{number}"
 
 
-@pytest.mark.parametrize(
-    "name", ["items.csv", "skills.csv", "hazards.csv", "small_needs.csv"]
-)
+@pytest.mark.parametrize("name", ["items.csv", "skills.csv", "hazards.csv", "small_needs.csv"])
 def test_codes_are_unique_lower_case_words(name: str) -> None:
     codes = [row["code"] for row in rows(FOLDER / name)]
     assert len(codes) == len(set(codes))
@@ -82,7 +76,8 @@ def test_no_code_is_both_an_item_and_a_skill_or_a_hazard() -> None:
 
 
 def test_every_item_and_skill_has_both_labels_a_unit_and_a_known_sector() -> None:
-    for entry in (*vocabulary.items().values(), *vocabulary.skills().values()):
+    entries: list[vocabulary.Item | vocabulary.Skill] = [*vocabulary.items().values(), *vocabulary.skills().values()]
+    for entry in entries:
         assert entry.label_id and entry.label_en and entry.unit
         assert entry.sector in SECTORS, entry.code
     assert {skill.unit for skill in vocabulary.skills().values()} == {"person"}
@@ -104,16 +99,11 @@ def test_no_word_means_two_things_in_one_file(name: str) -> None:
         )
         for word in filter(None, words):
             plain = vocabulary._plain(word)
-            assert meaning.setdefault(plain, row["code"]) == row["code"], (
-                f"{word!r} in {name}"
-            )
+            assert meaning.setdefault(plain, row["code"]) == row["code"], f"{word!r} in {name}"
 
 
 def test_a_hazard_word_that_is_also_a_label_keeps_the_labels_meaning() -> None:
-    words = {
-        vocabulary._plain(row["word"]): row["code"]
-        for row in rows(FOLDER / "hazard_words.csv")
-    }
+    words = {vocabulary._plain(row["word"]): row["code"] for row in rows(FOLDER / "hazard_words.csv")}
     for hazard in vocabulary.hazards().values():
         for name in (hazard.code, hazard.label_id, hazard.label_en):
             assert words.get(vocabulary._plain(name), hazard.code) == hazard.code, name
@@ -123,12 +113,8 @@ def test_a_hazard_word_that_is_also_a_label_keeps_the_labels_meaning() -> None:
 def test_hazard_codes_are_of_the_published_forms() -> None:
     for hazard in vocabulary.hazards().values():
         assert hazard.glide is None or hazard.glide in GLIDE, hazard.code
-        assert hazard.hips is None or re.fullmatch(
-            r"(MH|GH|EN|BI|CH|ET|TL|SO)\d{4}", hazard.hips
-        ), hazard.code
-    assert {row["code"] for row in rows(FOLDER / "hazard_words.csv")} <= set(
-        vocabulary.known_hazards()
-    )
+        assert hazard.hips is None or re.fullmatch(r"(MH|GH|EN|BI|CH|ET|TL|SO)\d{4}", hazard.hips), hazard.code
+    assert {row["code"] for row in rows(FOLDER / "hazard_words.csv")} <= set(vocabulary.known_hazards())
 
 
 def test_small_needs_name_known_codes_and_whole_positive_limits() -> None:
@@ -161,9 +147,7 @@ def test_an_unknown_word_is_let_through_and_never_raises() -> None:
         ("flash_flood", "Banjir bandang", "Flash flood"),
     ],
 )
-def test_labels_come_in_both_languages(
-    code: str, indonesian: str, english: str
-) -> None:
+def test_labels_come_in_both_languages(code: str, indonesian: str, english: str) -> None:
     assert vocabulary.label(code, "id") == vocabulary.label(code) == indonesian
     assert vocabulary.label(code, "en") == english
 
@@ -223,18 +207,13 @@ def test_what_is_not_a_hazard_is_not_made_one(word: str) -> None:
 
 
 def test_petabencanas_disaster_types_are_all_known() -> None:
-    seen = {
-        row["disaster_type"]
-        for row in rows(shared("petabencana/reports_2020_2021.csv"))
-    } - {""}
+    seen = {row["disaster_type"] for row in rows(shared("petabencana/reports_2020_2021.csv"))} - {""}
     assert seen
     assert {word for word in seen if vocabulary.hazard_of(word) is None} == set()
 
 
 def test_bnpbs_event_types_are_all_known() -> None:
-    seen = {
-        row["event_type"] for row in rows(shared("bnpb-floods-2020-2021/events.csv"))
-    }
+    seen = {row["event_type"] for row in rows(shared("bnpb-floods-2020-2021/events.csv"))}
     assert {vocabulary.hazard_of(word) for word in seen} == {"flood"}
 
 
@@ -243,10 +222,7 @@ def test_any_text_has_at_most_a_published_meaning(word: str) -> None:
     assert vocabulary.hazard_of(word) in {None, *vocabulary.known_hazards()}
     assert vocabulary.item_of(word) in {None, *vocabulary.known_items()}
     assert vocabulary.skill_of(word) in {None, *vocabulary.known_skills()}
-    assert (
-        vocabulary.area("kemendagri", word) is None
-        or vocabulary.area("kemendagri", word).code == word
-    )  # type: ignore[union-attr]
+    assert vocabulary.area("kemendagri", word) is None or vocabulary.area("kemendagri", word).code == word  # type: ignore[union-attr]
 
 
 def test_what_is_loaded_cannot_be_changed() -> None:
@@ -282,11 +258,7 @@ def test_every_regency_lies_in_a_listed_province_of_its_own_scheme() -> None:
 
 
 def test_the_crosswalk_is_one_to_one_over_all_regencies() -> None:
-    regencies = [
-        area
-        for area in vocabulary.known_areas()
-        if area.level == 2 and area.scheme == "kemendagri"
-    ]
+    regencies = [area for area in vocabulary.known_areas() if area.level == 2 and area.scheme == "kemendagri"]
     translated = {vocabulary.to_scheme(str(area), "bps") for area in regencies}
     assert len(translated) == 514 and None not in translated
     for area in regencies:
@@ -298,24 +270,14 @@ def test_the_crosswalk_is_one_to_one_over_all_regencies() -> None:
 
 def test_the_crosswalk_agrees_with_the_one_made_elsewhere() -> None:
     for row in rows(shared("admin-idn/crosswalk.csv")):
-        assert (
-            vocabulary.to_scheme(f"kemendagri:{row['kemendagri_code']}", "bps")
-            == f"bps:{row['bps_code']}"
-        )
-        assert (
-            vocabulary.to_scheme(f"pcode:{row['pcode']}", "kemendagri")
-            == f"kemendagri:{row['kemendagri_code']}"
-        )
+        assert vocabulary.to_scheme(f"kemendagri:{row['kemendagri_code']}", "bps") == f"bps:{row['bps_code']}"
+        assert vocabulary.to_scheme(f"pcode:{row['pcode']}", "kemendagri") == f"kemendagri:{row['kemendagri_code']}"
     for row in rows(shared("admin-idn/crosswalk_unmatched.csv")):
-        assert (
-            vocabulary.to_scheme(f"kemendagri:{row['kemendagri_code']}", "bps") is None
-        )
+        assert vocabulary.to_scheme(f"kemendagri:{row['kemendagri_code']}", "bps") is None
 
 
 def test_equal_digits_are_not_taken_for_the_same_place() -> None:
-    assert (
-        vocabulary.area_name("kemendagri:31.74") == "Kota Administrasi Jakarta Selatan"
-    )
+    assert vocabulary.area_name("kemendagri:31.74") == "Kota Administrasi Jakarta Selatan"
     assert vocabulary.area_name("bps:3174") == "Kota Jakarta Barat"
     assert vocabulary.to_scheme("kemendagri:31.74", "bps") == "bps:3171"
     assert vocabulary.area_name("kemendagri:94") == "Papua Tengah"
@@ -361,9 +323,7 @@ def test_a_sub_district_or_village_is_known_by_its_regency() -> None:
         ("kemendagri", ""),
     ],
 )
-def test_a_code_that_is_not_listed_or_not_well_formed_is_unknown(
-    scheme: str, code: str
-) -> None:
+def test_a_code_that_is_not_listed_or_not_well_formed_is_unknown(scheme: str, code: str) -> None:
     assert vocabulary.area(scheme, code) is None
     assert vocabulary.parents(scheme, code) == ()
 
@@ -393,9 +353,7 @@ def test_a_code_without_its_scheme_is_refused(code: str) -> None:
         ("isic:1", "isic:1", True),
     ],
 )
-def test_an_area_lies_in_another_also_across_schemes(
-    inner: str, outer: str, answer: bool
-) -> None:
+def test_an_area_lies_in_another_also_across_schemes(inner: str, outer: str, answer: bool) -> None:
     assert vocabulary.within(inner, outer) is answer
 
 
@@ -412,14 +370,10 @@ def test_every_place_in_indonesia_has_a_province_point_there() -> None:
 
 
 def test_a_province_point_lies_in_its_province() -> None:
-    features = json.loads(
-        shared("admin-idn/provinces_38.geojson").read_text(encoding="utf-8")
-    )["features"]
+    features = json.loads(shared("admin-idn/provinces_38.geojson").read_text(encoding="utf-8"))["features"]
     assert len(features) == 38
     for feature in features:
-        point = vocabulary.province_point(
-            f"kemendagri:{feature['properties']['kemendagri_2025']}"
-        )
+        point = vocabulary.province_point(f"kemendagri:{feature['properties']['kemendagri_2025']}")
         assert point is not None
         # 0.01 degrees of rounding may carry a point on a small island just over its coarse shore.
         assert shape(feature["geometry"]).buffer(0).distance(Point(point)) < 0.011
