@@ -1,0 +1,33 @@
+"""Loads every module that defines events, so that the registry is whole."""
+
+from schemas import (
+    assignments,
+    confirmations,
+    incidents,
+    ledger,
+    needs,
+    offers,
+    operations,
+    partners,
+    quarantine,
+    reports,
+    resources,
+    responders,
+    sitreps,
+)
+
+__all__ = [
+    "assignments",
+    "confirmations",
+    "incidents",
+    "ledger",
+    "needs",
+    "offers",
+    "operations",
+    "partners",
+    "quarantine",
+    "reports",
+    "resources",
+    "responders",
+    "sitreps",
+]

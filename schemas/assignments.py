@@ -1,0 +1,67 @@
+"""Assignments: accepted offers, followed to their confirmed end."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+from uuid import UUID
+
+from schemas.event import Event
+from schemas.values import Code, Period, Quantity
+
+
+class AssignmentState(Event):
+    """An assignment after the change; its id is its offer's. Producer: matching."""
+
+    topic: ClassVar = "gotong.assignments.v1"
+    key: ClassVar = "need_id"
+    subject: ClassVar = "assignment_id"
+
+    assignment_id: UUID
+    need_id: UUID
+    incident_id: UUID | None = None
+    responder_id: UUID | None = None
+    lot_id: UUID | None = None
+    organisation: str | None = None
+    item: Code | None = None
+    skill: Code | None = None
+    quantity: Quantity
+    state: Literal["made", "started", "arrived", "delivered", "confirmed", "abandoned"]
+    period: Period
+    by: str
+    reason: str | None = None
+
+
+class AssignmentMade(AssignmentState):
+    """A promise: so much of this need is committed."""
+
+    type: ClassVar = "gotong.assignment.made.v1"
+
+
+class AssignmentStarted(AssignmentState):
+    """On the way."""
+
+    type: ClassVar = "gotong.assignment.started.v1"
+
+
+class AssignmentArrived(AssignmentState):
+    """On scene."""
+
+    type: ClassVar = "gotong.assignment.arrived.v1"
+
+
+class AssignmentDelivered(AssignmentState):
+    """Done, says whoever did it."""
+
+    type: ClassVar = "gotong.assignment.delivered.v1"
+
+
+class AssignmentConfirmed(AssignmentState):
+    """Done, says whoever should have it, or an operator."""
+
+    type: ClassVar = "gotong.assignment.confirmed.v1"
+
+
+class AssignmentAbandoned(AssignmentState):
+    """It will not be done, or did not arrive: the need is open again by as much."""
+
+    type: ClassVar = "gotong.assignment.abandoned.v1"

@@ -1,0 +1,71 @@
+"""Needs: what is wanted, exactly one item or one skill each."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime
+
+from schemas.event import Event
+from schemas.values import AreaCode, Code, PeopleCount, Period, Point, Quantity, Requirements, Severity
+
+
+class NeedState(Event):
+    """A need after the change. `quantity` is in `unit` of the item or skill. Producer: intake.
+
+    Without `point` it can only be a draft. `reports` names at most 20 reports that ask for it.
+    """
+
+    topic: ClassVar = "gotong.needs.v1"
+    key: ClassVar = "need_id"
+    subject: ClassVar = "need_id"
+
+    need_id: UUID
+    incident_id: UUID | None = None
+    item: Code | None = None
+    skill: Code | None = None
+    quantity: Quantity
+    unit: str
+    severity: Severity
+    status: Literal["draft", "declared", "withdrawn"]
+    point: Point | None = None
+    place: str | None = None
+    admin: AreaCode | None = None
+    window: Period
+    requires: Requirements = Requirements()
+    bundle_id: UUID | None = None
+    people: PeopleCount | None = None
+    reports: tuple[UUID, ...] = ()
+    declared_at: AwareDatetime | None = None
+    by: str
+    reason: str | None = None
+
+    @property
+    def code(self) -> str:
+        """The word for what is wanted, item or skill."""
+        return self.item or self.skill or ""
+
+
+class NeedDrafted(NeedState):
+    """Somebody seems to need something; an operator has to declare it before anyone is asked."""
+
+    type: ClassVar = "gotong.need.drafted.v1"
+
+
+class NeedDeclared(NeedState):
+    """It is a need: people and stock may be asked for from now on."""
+
+    type: ClassVar = "gotong.need.declared.v1"
+
+
+class NeedAmended(NeedState):
+    """Its quantity, window, place or severity changed."""
+
+    type: ClassVar = "gotong.need.amended.v1"
+
+
+class NeedWithdrawn(NeedState):
+    """It is no need any more."""
+
+    type: ClassVar = "gotong.need.withdrawn.v1"

@@ -1,0 +1,77 @@
+"""Responders: people and teams that can act. No name, number or exact home enters an event."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, Field
+
+from schemas.event import Event, Value
+from schemas.values import Code, Period
+
+
+class Skill(Value):
+    """What somebody can do; `level` 1 (helper) to 5 (leads others)."""
+
+    skill: Code
+    level: Annotated[int, Field(ge=1, le=5)] = 1
+
+
+class Certificate(Value):
+    """A proof, valid until an instant; None: without end."""
+
+    code: Code
+    valid_until: AwareDatetime | None = None
+
+
+class ResponderState(Event):
+    """A responder after the change. `home_cell` is an H3 cell of resolution 8. Producer: registry.
+
+    `capacity` counts the people of a team (1 for a person); a team comes with at least `minimum_team` of them.
+    `availability` empty: at any time.
+    """
+
+    topic: ClassVar = "gotong.responders.v1"
+    key: ClassVar = "responder_id"
+    subject: ClassVar = "responder_id"
+
+    responder_id: UUID
+    kind: Literal["person", "team"]
+    status: Literal["unconfirmed", "confirmed", "withdrawn"]
+    contact_id: str | None = None
+    organisation: str | None = None
+    skills: tuple[Skill, ...] = ()
+    certificates: tuple[Certificate, ...] = ()
+    languages: tuple[str, ...] = ()
+    home_cell: str | None = None
+    travel_limit_km: Annotated[float, Field(gt=0, le=2000)] = 25
+    capacity: Annotated[int, Field(ge=1, le=10_000)] = 1
+    minimum_team: Annotated[int, Field(ge=1, le=10_000)] = 1
+    availability: tuple[Period, ...] = ()
+    by: str
+    reason: str | None = None
+
+
+class ResponderRegistered(ResponderState):
+    """Somebody offered to help; nobody unconfirmed is planned for."""
+
+    type: ClassVar = "gotong.responder.registered.v1"
+
+
+class ResponderConfirmed(ResponderState):
+    """They are who they say they are, and may be asked."""
+
+    type: ClassVar = "gotong.responder.confirmed.v1"
+
+
+class ResponderUpdated(ResponderState):
+    """Skills, availability or home changed."""
+
+    type: ClassVar = "gotong.responder.updated.v1"
+
+
+class ResponderWithdrawn(ResponderState):
+    """They may not be asked any more."""
+
+    type: ClassVar = "gotong.responder.withdrawn.v1"

@@ -1,0 +1,356 @@
+"""Reading topics: batch, inbox, transaction, offsets, retry, quarantine. Effects are exactly once.
+
+A batch is one transaction: its events are claimed in the inbox, the handlers write their state and their own events,
+all is committed, and only then the offsets are. Whatever dies in between is read again and refused by the inbox.
+A failure that says nothing about the record (connection, deadlock, time-out) is tried again for as long as it takes.
+A batch that fails otherwise is gone through record by record, each inside a savepoint, in order: the record that
+fails is tried five times alone and then put in quarantine; what stands before and after it is not held up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from aiokafka import ConsumerRecord, TopicPartition
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker, KafkaMessage
+
+from schemas.event import REGISTRY, Event
+from services.runtime import clock, inbox, quarantine, trace
+from services.runtime.cloudevents import Envelope, Malformed, decode, read
+from services.runtime.db import Database, Tx, is_transient
+from services.runtime.quarantine import Raw, Unprocessable
+from services.runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+E = TypeVar("E", bound=Event)
+One = Callable[[E, Tx], Awaitable[None]]
+Many = Callable[[Sequence[Any], Tx], Awaitable[None]]
+Records = Callable[[Sequence[Envelope], Tx], Awaitable[None]]
+
+TRIES = 5
+BUGS_IN_A_ROW = 20
+"""So many records in a row that crash a handler (not refused by a rule or contract) are a bug of ours: stop."""
+
+
+class Stopping(Exception):
+    """The process is asked to stop while a batch waits to be tried again; its offsets stay uncommitted."""
+
+
+class OwnBug(Exception):
+    """Too many records in a row crash the handlers: the consumer stops and health turns red."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Handler:
+    run: Many
+    batch: bool
+
+
+class Consumer:
+    """What one service does with the events that it reads. `group`: its consumer group on Kafka."""
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+        self.group = f"gotong.{service}"
+        self._handlers: dict[str, _Handler] = {}
+        self._raw: dict[str, Records] = {}
+        self._topics: dict[str, None] = {}
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics that this service subscribes to."""
+        return tuple(self._topics)
+
+    def on(self, *models: type[E]) -> Callable[[One[E]], One[E]]:
+        """Handle events of these types one by one: `async def on_answer_given(event, tx)`."""
+
+        def register(function: One[E]) -> One[E]:
+            async def one_by_one(events: Sequence[E], tx: Tx) -> None:
+                for event in events:
+                    trace.start(event.meta.traceparent)
+                    await function(event, tx)
+
+            self._register(models, _Handler(one_by_one, batch=False))
+            return function
+
+        return register
+
+    def on_batch(self, *models: type[E]) -> Callable[[Callable[[Sequence[E], Tx], Awaitable[None]]], Any]:
+        """Handle all events of these types in a batch at once, in their order: `async def on_needs(events, tx)`."""
+
+        def register(function: Callable[[Sequence[E], Tx], Awaitable[None]]) -> Any:
+            self._register(models, _Handler(function, batch=True))
+            return function
+
+        return register
+
+    def on_records(self, *topics: str) -> Callable[[Records], Records]:
+        """Take every event of these topics as it stands, unclaimed: for a service whose own log is its inbox."""
+
+        def register(function: Records) -> Records:
+            for name in topics:
+                self._raw[name] = function
+                self._topics[name] = None
+            return function
+
+        return register
+
+    def _register(self, models: Sequence[type[Event]], handler: _Handler) -> None:
+        for model in models:
+            if model.type in self._handlers:
+                raise TypeError(f"{self.service} handles {model.type} twice")
+            self._handlers[model.type] = handler
+            self._topics[model.topic] = None
+
+    async def apply(self, raws: Sequence[Raw], tx: Tx) -> None:
+        """Handle these records inside an open transaction.
+
+        Raises
+        ------
+        Unprocessable, or whatever a handler raises
+            The transaction has to be rolled back.
+        """
+        envelopes = [self._decode(raw) for raw in raws]
+        unclaimed = [envelope for envelope in envelopes if envelope.topic in self._raw]
+        for topic, group in itertools.groupby(unclaimed, key=lambda envelope: envelope.topic):
+            await self._raw[topic](list(group), tx)
+        handled = [e for e in envelopes if e.topic not in self._raw and e.meta.type in self._handlers]
+        fresh = [e for e, new in zip(handled, await inbox.claim(tx, handled), strict=True) if new]
+        # Stable: the order of each topic stays; order between topics is promised to nobody.
+        fresh.sort(key=lambda envelope: envelope.topic)
+        for handler, run in itertools.groupby(fresh, key=lambda envelope: self._handlers[envelope.meta.type]):
+            events = [self._read(envelope) for envelope in run]
+            if handler.batch:
+                trace.start(events[0].meta.traceparent)
+            await handler.run(events, tx)
+
+    def _decode(self, raw: Raw) -> Envelope:
+        try:
+            envelope = decode(
+                raw.value,
+                raw.headers,
+                topic=raw.topic,
+                partition=raw.partition,
+                offset=raw.offset,
+                key=raw.key,
+                received_at=clock.now(),
+            )
+        except Malformed as error:
+            raise Unprocessable(error.reason, error.pointer) from None
+        model = REGISTRY.get(envelope.meta.type)
+        if model is None:
+            raise Unprocessable(f"the type {envelope.meta.type} is not known", "/type")
+        if model.topic != raw.topic:
+            raise Unprocessable(f"{envelope.meta.type} does not belong on {raw.topic}", "/type")
+        return envelope
+
+    def _read(self, envelope: Envelope) -> Event:
+        try:
+            return read(envelope, REGISTRY[envelope.meta.type])
+        except Malformed as error:
+            raise Unprocessable(error.reason, error.pointer) from None
+
+
+class Runner:
+    """Runs one consumer in a worker: what FastStream hands over, until its effects are committed."""
+
+    def __init__(self, consumer: Consumer, db: Database, settings: Settings) -> None:
+        self.consumer = consumer
+        self.db = db
+        self.settings = settings
+        self.stopping = asyncio.Event()
+        self.problem: str | None = None
+        self.failed = asyncio.Event()
+        self._bugs_in_a_row = 0
+        self._done: dict[TopicPartition, int] = {}
+        self._client: Any = None
+
+    def subscribe(self, broker: KafkaBroker) -> Any:
+        """The one place where a FastStream subscriber is made: every default that would lose data is set here.
+
+        FastStream's own are acknowledge-first, `latest`, and a decoder and header parser that raise on bad bytes.
+        """
+        subscriber = broker.subscriber(
+            *self.consumer.topics,
+            group_id=self.consumer.group,
+            batch=True,
+            max_records=self.settings.batch_records,
+            batch_timeout_ms=20,
+            fetch_max_wait_ms=20 if not self.settings.kafka_embedded else 50,
+            auto_offset_reset="earliest",
+            ack_policy=AckPolicy.NACK_ON_ERROR,
+            session_timeout_ms=6000,
+            heartbeat_interval_ms=2000,
+            max_poll_interval_ms=3_600_000,  # an outage of the database must not cost us the partitions
+            parser=_parse,
+            decoder=_decode_nothing,
+            no_reply=True,
+            title=self.consumer.group,
+        )
+
+        @subscriber
+        async def handle(message: KafkaMessage) -> None:
+            self._client = message.consumer
+            records = message.raw_message
+            await self.handle(records if isinstance(records, tuple) else (records,))
+
+        return subscriber
+
+    async def handle(self, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
+        """Apply a batch, however long it takes. Returning means: committed, the offsets may follow.
+
+        Raises
+        ------
+        Stopping, OwnBug
+            Nothing of what is left may count as done.
+        """
+        raws = [Raw.of(record) for record in records]
+        try:
+            await self._patiently(lambda: self._whole(raws))
+        except (Stopping, OwnBug):
+            raise
+        except Exception as error:
+            log.info("a batch of %d fails (%r); going through it one by one", len(raws), error)
+            await self._one_by_one(raws)
+        for record in records:
+            self._done[TopicPartition(record.topic, record.partition)] = record.offset + 1
+
+    async def _whole(self, raws: Sequence[Raw]) -> None:
+        async with self.db.tx() as tx:
+            await self.consumer.apply(raws, tx)
+
+    async def _one_by_one(self, raws: Sequence[Raw]) -> None:
+        position = 0
+        while position < len(raws):
+            position += await self._patiently(lambda start=position: self._until_failure(raws[start:]))  # type: ignore[misc]
+            if position < len(raws):
+                await self._alone(raws[position])
+                position += 1
+
+    async def _until_failure(self, raws: Sequence[Raw]) -> int:
+        """Apply records, each in a savepoint, up to the first that fails; returns how many are done and committed."""
+        done = 0
+        async with self.db.tx() as tx:
+            for raw in raws:
+                try:
+                    async with tx.savepoint():
+                        await self.consumer.apply([raw], tx)
+                except Exception as error:
+                    if is_transient(error):
+                        raise
+                    break
+                done += 1
+        if done:
+            self._bugs_in_a_row = 0
+        return done
+
+    async def _alone(self, raw: Raw) -> None:
+        """Try one record five times, then put it in quarantine."""
+        for attempt in range(1, TRIES + 1):
+            try:
+                await self._patiently(lambda: self._whole([raw]))
+                self._bugs_in_a_row = 0
+                return
+            except (Stopping, OwnBug):
+                raise
+            except Unprocessable as error:
+                await self._patiently(lambda reason=error.reason, at=error.pointer: self._refuse(raw, reason, at))  # type: ignore[misc]
+                self._bugs_in_a_row = 0
+                return
+            except Exception as error:
+                log.exception("%s %d@%d fails, try %d", raw.topic, raw.partition, raw.offset, attempt)
+                if attempt == TRIES:
+                    self._bugs_in_a_row += 1
+                    if self._bugs_in_a_row >= BUGS_IN_A_ROW:
+                        self.problem = f"{self._bugs_in_a_row} records in a row fail: {error!r}"
+                        self.failed.set()
+                        raise OwnBug(self.problem) from error
+                    reason = f"the handler fails: {type(error).__name__}"
+                    await self._patiently(lambda why=reason: self._refuse(raw, why, None))  # type: ignore[misc]
+                    return
+                await self._pause(0.05 * 2**attempt)
+
+    async def _refuse(self, raw: Raw, reason: str, pointer: str | None) -> None:
+        async with self.db.tx() as tx:
+            await quarantine.refuse(tx, self.consumer.service, raw, reason, pointer)
+
+    async def _patiently(self, action: Callable[[], Awaitable[Any]]) -> Any:
+        """Do it; on a failure that may pass, turn health red, wait, and do it again, until the process stops."""
+        pause_s = 0.05
+        while True:
+            try:
+                result = await action()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                self.problem = f"the database does not answer: {error!r}"
+                log.warning("%s; trying again in %.1f s", self.problem, pause_s)
+                await self._pause(pause_s)
+                pause_s = min(pause_s * 2, 5)
+            else:
+                self.problem = None
+                return result
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self.stopping.wait(), seconds)
+        except TimeoutError:
+            return
+        raise Stopping
+
+    async def release_all(self) -> None:
+        """Let in what operators released from quarantine, each once; what fails again goes back with its reason."""
+        while True:
+            async with self.db.tx() as tx:
+                row = await tx.fetchrow(
+                    "SELECT * FROM quarantine WHERE state = 'releasing' ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED"
+                )
+                if row is None:
+                    return
+                try:
+                    raw = await quarantine.raw_of(tx, row)
+                    async with tx.savepoint():
+                        await self.consumer.apply([raw], tx)
+                except Exception as error:
+                    if is_transient(error):
+                        raise
+                    reason = error.reason if isinstance(error, Unprocessable) else f"the handler fails: {error!r}"
+                    await quarantine.back(tx, row["id"], reason, getattr(error, "pointer", None))
+                else:
+                    await quarantine.done(tx, self.consumer.service, row)
+
+    def lag(self) -> dict[str, int]:
+        """Records that stand on the topics and are not handled yet, by topic, as far as the client has heard."""
+        found = dict.fromkeys(self.consumer.topics, 0)
+        client = self._client
+        if client is None or not hasattr(client, "assignment"):
+            return found
+        for partition in client.assignment():
+            highwater = client.highwater(partition)
+            if highwater is None:
+                continue
+            done = self._done.get(partition)
+            if done is None:
+                done = client.last_stable_offset(partition) if highwater == 0 else None
+            if done is not None:
+                found[partition.topic] = found.get(partition.topic, 0) + max(0, highwater - done)
+        return found
+
+
+async def _parse(message: tuple[ConsumerRecord[Any, Any], ...], original: Any) -> Any:
+    """FastStream's parser decodes headers as UTF-8 and raises on others; ours keeps the records as they came."""
+    blank = tuple(dataclasses.replace(record, headers=(), value=b"") for record in message)
+    parsed = await original(blank)
+    parsed.raw_message = message
+    return parsed
+
+
+async def _decode_nothing(_: Any) -> None:
+    """The handler reads the raw records itself: one bad record must not fail its whole batch in the decoder."""
