@@ -1,0 +1,730 @@
+"""Which reports are one incident: a score over place, time, text and contact, with limits that hold whatever it says.
+
+A new report is compared with at most a few earlier ones, found through three indexes (rare words and contacts, a grid
+of half-kilometre cells, area codes) whose lists are capped, so the cost of a report does not grow with the open
+incidents elsewhere. The most likely one that passes every gate and limit decides: linked, suggested to a person, or
+new. Nothing here reads a clock, a table or a random number: `decide` changes nothing, `add` indexes, and adding the
+reports of a table in the order in which they were indexed gives the state that the live linker has.
+
+The weights are fitted by `python -m bench.dedup --fit`, which writes `linking_weights.json`. What they were measured
+to do, and what was read by a person, is in `docs/linking-reading.md`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta, timezone, tzinfo
+from heapq import nlargest, nsmallest
+from importlib import resources
+from math import asin, cos, exp, floor, log, log10, radians, sin, sqrt
+from typing import Any, Literal, TypeVar
+from uuid import UUID
+
+from services.intake.text import STOP_WORDS, read
+
+FEATURES = ("near_time", "cos", "wcont", "rare", "contact", "numagree", "template", "locidf", "len")
+# No fit may reward distance or punish likeness: each weight keeps its sign.
+SIGNS: Mapping[str, int] = {name: -1 if name in ("template", "len") else 1 for name in FEATURES}
+
+WIB = timezone(timedelta(hours=7), "WIB")
+
+_RARE_WORDS = 8  # words by which a report is found again
+_POSTINGS = 40  # newest reports kept for one word or contact
+_CELL_DEG = 0.004
+_CELL_REPORTS = 16  # newest reports looked at in one grid cell
+_AREA_REPORTS = 40
+_WINDOW_HOURS = 96.0  # how far back place alone finds a candidate
+_SCORED = 8
+_REPOST_HOURS = 6.0  # an exact copy is indexed again only this long after the last: a burst must not push others out
+_ROW = 1_000_003  # cells between two columns of the grid
+_K = TypeVar("_K", int, str)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkReport:
+    """What linking knows of one report. `text` is title and text together, unmasked where the caller has it;
+    `contact` an opaque contact id; `official`: a row of an official file, one statement of its area and day."""
+
+    report_id: UUID
+    text: str
+    lon: float | None
+    lat: float | None
+    admin: str | None
+    observed_at: datetime
+    hazard: str | None
+    contact: str | None
+    location_text: str | None = None
+    official: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The answer for one report.
+
+    `incident_id` is None unless linked; `suggested` is the incident that a person should look at. `parts` holds what
+    each feature adds to the score (before the logistic), or the one rule that decided (`copy`, `statement`).
+    `copy_of` is the earlier *report* that this one repeats, also where a limit keeps the two in different incidents:
+    a copy adds no evidence."""
+
+    incident_id: UUID | None
+    outcome: Literal["linked", "suggested", "new"]
+    score: float
+    parts: dict[str, float]
+    suggested: UUID | None
+    copy_of: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """Everything that a fit or an emergency manager may change; one setting serves every operation."""
+
+    edition: str
+    fitted_on: str
+    constant: float
+    weights: dict[str, float]
+    automatic: float  # probability from which a link needs no person
+    suggest: float
+    near_km: float  # nearness falls to 1/e at this distance, and at near_hours
+    near_hours: float
+    same_area: float  # what an equal area code is worth beside nearness 1 of an equal pin; not fitted: no labels
+    most_reports: int  # no more reports in an incident, exact copies of its own (text and pin) apart
+    most_km: float  # no wider incident: 10 km, less what spherical distance may differ from geodesic
+    most_hours: float  # no longer incident: 7 days
+    copy_hours: float  # equal text at an equal pin is one incident within this time
+    episode_hours: float  # an incident silent for longer takes no more reports, save near copies (episode_cos)
+    episode_cos: float
+    far_km: float  # beyond this a link without a shared contact needs far_cos and far_words on both sides
+    far_cos: float
+    far_words: int
+    weak_cos: float  # below this likeness no link further than weak_km from the incident's first report
+    weak_km: float
+    copy_cos: float
+    compatible_hazards: tuple[tuple[str, ...], ...]  # hazards of one group may be told of one incident
+
+    @staticmethod
+    def of(values: Mapping[str, Any]) -> LinkSettings:
+        """From the settings file's object; a name it does not know is refused, so a misspelt one cannot pass."""
+        known = {f.name for f in fields(LinkSettings)}
+        if unknown := set(values) ^ known:
+            raise ValueError(f"linking settings: unknown or missing {', '.join(sorted(unknown))}")
+        if set(values["weights"]) != set(FEATURES):
+            raise ValueError("linking settings: weights must name exactly the nine features")
+        for name, weight in values["weights"].items():
+            if weight * SIGNS[name] < 0:
+                raise ValueError(f"linking settings: the weight of {name} has the wrong sign")
+        groups = tuple(tuple(group) for group in values["compatible_hazards"])
+        return LinkSettings(**{**values, "compatible_hazards": groups})
+
+
+DEFAULT = LinkSettings.of(json.loads(resources.files("services.intake").joinpath("linking_weights.json").read_text()))
+
+
+class _Record:
+    """One indexed report: words as ids, no text."""
+
+    __slots__ = (
+        "admin", "area", "at", "contacts", "hazard", "incident", "key", "lat", "length", "locations", "lon", "numbers",
+        "official", "pairs", "pin", "report_id", "words",
+    )  # fmt: skip
+
+    report_id: UUID
+    key: int
+    lon: float
+    lat: float
+    pin: tuple[float, float] | str | None  # rounded point, else area code, else None
+    area: bool  # placed by an area code alone
+    admin: str | None
+    at: float  # hours since 1970
+    hazard: str | None
+    official: bool
+    words: tuple[int, ...]
+    length: int
+    numbers: frozenset[int]
+    pairs: tuple[int, ...]
+    contacts: tuple[int, ...]
+    locations: tuple[int, ...]
+    incident: _Incident | None
+
+
+class _Incident:
+    """What the limits and gates need to know of one incident; members by their number in the index."""
+
+    __slots__ = ("box", "closed", "first", "first_at", "hazards", "incident_id", "last_at", "members", "pins",
+                 "stale", "statement", "texts")  # fmt: skip
+
+    def __init__(self, incident_id: UUID) -> None:
+        self.incident_id = incident_id
+        self.members: dict[int, None] = {}
+        self.closed = False
+        self.clear()
+
+    def clear(self) -> None:
+        self.first: tuple[float, float] | None = None  # the first located report's point
+        self.first_at = float("inf")
+        self.last_at = float("-inf")
+        self.pins: set[tuple[float, float]] = set()
+        self.box: tuple[float, float, float, float] | None = None  # west, south, east, north
+        self.hazards: set[str] = set()
+        self.texts: set[object] = set()  # distinct (text, pin): copies do not count against the size
+        self.statement = False
+        self.stale = False
+
+    def take(self, record: _Record) -> None:
+        self.first_at = min(self.first_at, record.at)
+        self.last_at = max(self.last_at, record.at)
+        if record.hazard:
+            self.hazards.add(record.hazard)
+        self.texts.add((record.key, record.pin) if record.key else record.report_id)
+        if record.official and record.area:
+            self.statement = True
+        if isinstance(record.pin, tuple):
+            lon, lat = record.lon, record.lat
+            if self.first is None or self.box is None:
+                self.first, self.box = (lon, lat), (lon, lat, lon, lat)
+            else:
+                w, s, e, n = self.box
+                self.box = (min(w, lon), min(s, lat), max(e, lon), max(n, lat))
+            self.pins.add((lon, lat))
+
+
+class Linker:
+    """The index of one operation's reports and incidents, in memory. Not thread-safe: an operation has one linker."""
+
+    def __init__(self, settings: LinkSettings = DEFAULT, zone: tzinfo = WIB) -> None:
+        """`zone` is the operation's, in which official days are cut."""
+        self.settings = settings
+        self._zone = zone
+        self._ids: dict[str, int] = {}  # word, contact, number pair or place word -> id
+        self._logs: list[float] = []  # by id: log(1 + distinct texts that hold it)
+        self._counts: list[int] = []
+        self._rarity: list[bool] = []  # by id: may count for the feature `rare`
+        self._texts: set[int] = set()  # keys of the distinct texts learnt from
+        self._records: list[_Record | None] = []
+        self._numbers: dict[UUID, int] = {}  # report id -> index in _records
+        self._incidents: dict[UUID, _Incident] = {}
+        self._merged: dict[UUID, UUID] = {}
+        self._by_word: dict[int, list[int]] = {}
+        self._by_cell: dict[int, list[int]] = {}
+        self._by_area: dict[str, list[int]] = {}
+        self._copies: dict[tuple[int, tuple[float, float] | str], int] = {}  # (text, pin) -> newest report
+        self._posted: dict[tuple[int, tuple[float, float] | str], float] = {}  # (text, pin) -> when last indexed
+        self._pin_texts: dict[tuple[float, float] | str, int] = {}  # distinct texts at a pin: tells default pins
+        self._statements: dict[tuple[str, int, str], UUID] = {}  # official: (area, day, hazard family) -> incident
+        self._contact_cells: dict[int, set[int]] = {}  # where a contact was named: an operator's is named everywhere
+        self._family = {hazard: group[0] for group in settings.compatible_hazards for hazard in group}
+        self._last: tuple[LinkReport, _Record, tuple[str, ...]] | None = None  # what `decide` read, for `add`
+
+    # ---- questions -------------------------------------------------------------------------------------------------
+
+    def decide(self, report: LinkReport) -> Link:
+        """Where the report belongs, by what is indexed now. Changes nothing; index it with `add`."""
+        record = self._read(report)[0]
+        settings = self.settings
+        if record.official and record.area:
+            return self._statement(record, report)
+
+        copied = self._copies.get((record.key, record.pin)) if record.key and record.pin is not None else None
+        if copied is not None:
+            earlier = self._records[copied]
+            if (
+                earlier is not None
+                and earlier.incident is not None
+                and abs(record.at - earlier.at) <= settings.copy_hours
+                and self._accepts(earlier.incident, record, copy=True)
+            ):
+                return Link(earlier.incident.incident_id, "linked", 1.0, {"copy": 1.0}, None, earlier.report_id)
+
+        same_text = self._records[copied] if copied is not None else None
+        copy_of = same_text.report_id if same_text is not None else None
+        suggested: tuple[float, dict[str, float], UUID] | None = None
+        scored = self._scored(record)
+        for score, values, other in scored:
+            if score < settings.suggest:
+                break
+            incident = other.incident
+            assert incident is not None
+            if copy_of is None and score >= settings.automatic and values["cos"] >= settings.copy_cos:
+                copy_of = other.report_id
+            if score >= settings.automatic and self._may_join(record, other, values):
+                return Link(incident.incident_id, "linked", score, self._parts(values), None, copy_of)
+            if suggested is None and not incident.statement and self._hazards_agree(incident, record):
+                suggested = (score, values, incident.incident_id)
+        if suggested is not None:
+            return Link(None, "suggested", suggested[0], self._parts(suggested[1]), suggested[2], copy_of)
+        score, values = scored[0][:2] if scored else (0.0, {})
+        return Link(None, "new", score, self._parts(values), None, copy_of)
+
+    def compare(self, report: LinkReport, other_id: UUID) -> dict[str, float]:
+        """The features of the report beside an indexed one; KeyError where that one is not indexed."""
+        record = self._read(report)[0]
+        other = self._records[self._numbers[other_id]]
+        if other is None:
+            raise KeyError(other_id)
+        return self._features(record, self._weighed(record), other)
+
+    def incident_of(self, report_id: UUID) -> UUID | None:
+        """The incident in which a report is indexed; None for one that is in none or not known."""
+        number = self._numbers.get(report_id)
+        record = self._records[number] if number is not None else None
+        return record.incident.incident_id if record and record.incident else None
+
+    def snapshot(self) -> dict[str, Any]:
+        """The whole state as plain values: two linkers with equal snapshots decide alike."""
+        incidents = {}
+        for incident_id, incident in self._incidents.items():
+            self._fresh(incident)
+            if incident.members or incident.closed:
+                ids = [r.report_id for n in incident.members if (r := self._records[n])]
+                incidents[incident_id] = (ids, incident.closed, incident.first, incident.box, incident.first_at,
+                                          incident.last_at, incident.statement, sorted(incident.hazards))  # fmt: skip
+        return {
+            "incidents": incidents,
+            "ids": dict(self._ids),
+            "counts": list(self._counts),
+            "texts": len(self._texts),
+            "words": {k: self._live(v) for k, v in self._by_word.items()},
+            "cells": {k: self._live(v) for k, v in self._by_cell.items()},
+            "areas": {k: self._live(v) for k, v in self._by_area.items()},
+            "copies": {k: r.report_id for k, n in self._copies.items() if (r := self._records[n])},
+            "pins": dict(self._pin_texts),
+            "statements": {k: self._resolve(v) for k, v in self._statements.items()},
+        }
+
+    # ---- changes ---------------------------------------------------------------------------------------------------
+
+    def add(self, report: LinkReport, incident_id: UUID | None) -> None:
+        """Index a report under its incident, whoever decided that. None: its words are learnt, but nothing can link
+        to it (held in a queue, unlinked, retracted). A report already indexed is taken out first and indexed anew."""
+        if report.report_id in self._numbers:
+            self._drop(report.report_id)
+        record, words = self._read(report)
+        self._last = None
+        number = len(self._records)
+        self._records.append(record)
+        self._numbers[report.report_id] = number
+        self._learn(record, words)
+        self._index(number, record)
+        if incident_id is not None:
+            self._join(number, record, incident_id)
+
+    def move(self, report_id: UUID, incident_id: UUID | None) -> None:
+        """Put an indexed report into another incident, or into none; KeyError where it is not indexed."""
+        number = self._numbers[report_id]
+        record = self._records[number]
+        if record is None:
+            raise KeyError(report_id)
+        if record.incident is not None:
+            record.incident.members.pop(number, None)
+            record.incident.stale = True
+            record.incident = None
+        if incident_id is not None:
+            self._join(number, record, incident_id)
+
+    def remove(self, report_id: UUID) -> None:
+        """Take a report out of its incident, so that nothing links to it; what its words taught stays."""
+        if report_id in self._numbers:
+            self.move(report_id, None)
+
+    def merge(self, into: UUID, other: UUID) -> None:
+        """Follow an operator's merge: every report of `other`, and whatever is later added to it, is in `into`."""
+        into, other = self._resolve(into), self._resolve(other)
+        if into == other:
+            return
+        target = self._incidents.setdefault(into, _Incident(into))
+        source = self._incidents.pop(other, None)
+        self._merged[other] = into
+        if source is None:
+            return
+        for number in source.members:
+            record = self._records[number]
+            if record is not None:
+                record.incident = target
+                target.members[number] = None
+        target.stale = True
+
+    def close(self, incident_id: UUID) -> None:
+        """The incident takes no more reports by itself; a likely one is suggested."""
+        incident_id = self._resolve(incident_id)
+        self._incidents.setdefault(incident_id, _Incident(incident_id)).closed = True
+
+    def reopen(self, incident_id: UUID) -> None:
+        """Undo `close`."""
+        incident_id = self._resolve(incident_id)
+        self._incidents.setdefault(incident_id, _Incident(incident_id)).closed = False
+
+    # ---- reading and indexing --------------------------------------------------------------------------------------
+
+    def _read(self, report: LinkReport) -> tuple[_Record, tuple[str, ...]]:
+        """The report as ids, and the strings that have no id yet; kept until `add`, so that a text is read once."""
+        if self._last is not None and self._last[0] is report:
+            return self._last[1], self._last[2]
+        reading = read(report.text)
+        ids = self._ids
+        record = _Record()
+        record.report_id = report.report_id
+        record.key = reading.key
+        record.official = report.official
+        record.at = report.observed_at.timestamp() / 3600.0
+        record.hazard = report.hazard
+        record.admin = report.admin
+        record.length = reading.length
+        record.numbers = reading.numbers
+        record.incident = None
+        record.area = False
+        record.pin = None
+        record.lon = record.lat = 0.0
+        if report.lon is not None and report.lat is not None:
+            record.lon, record.lat = report.lon, report.lat
+            record.pin = (round(report.lon, 5), round(report.lat, 5))
+        elif report.admin:
+            record.pin, record.area = report.admin, True
+        contacts = reading.contacts if report.contact is None else (*reading.contacts, f"id:{report.contact}")
+        places: tuple[str, ...] = ()
+        if report.location_text:
+            where = read(report.location_text)
+            places = tuple(f"@{w}" for w in (*where.words, *where.pairs))
+        # A string that nobody used before gets its id at `add`; until then it is a negative number of its own.
+        new: dict[str, int] = {}
+
+        def number(word: str) -> int:
+            known = ids.get(word)
+            return known if known is not None else new.setdefault(word, -1 - len(new))
+
+        record.words = tuple([number(w) for w in reading.words])
+        record.pairs = tuple([number(w) for w in reading.pairs])
+        record.contacts = tuple([number(w) for w in contacts])
+        record.locations = tuple([number(w) for w in places])
+        words = tuple(new)
+        self._last = (report, record, words)
+        return record, words
+
+    def _learn(self, record: _Record, words: tuple[str, ...]) -> None:
+        """Give new strings their ids, and count the text's strings if nobody sent this text before."""
+        ids, counts, logs = self._ids, self._counts, self._logs
+        if words:
+            base = len(ids)
+            for word in words:
+                ids[word] = len(ids)
+                counts.append(0)
+                logs.append(0.0)
+                self._rarity.append(len(word) >= 3 and word not in STOP_WORDS)
+
+            def settle(numbers: tuple[int, ...]) -> tuple[int, ...]:
+                return tuple([n if n >= 0 else base - 1 - n for n in numbers])
+
+            record.words, record.pairs = settle(record.words), settle(record.pairs)
+            record.contacts, record.locations = settle(record.contacts), settle(record.locations)
+        if record.key not in self._texts:
+            self._texts.add(record.key)
+            for numbers in (record.words, record.pairs, record.contacts, record.locations):
+                for n in numbers:
+                    counts[n] += 1
+                    logs[n] = log(counts[n] + 1)
+
+    def _index(self, number: int, record: _Record) -> None:
+        """Make the report findable by place, rare words and contacts."""
+        pin = record.pin
+        if pin is not None:
+            copy = (record.key, pin)
+            if copy not in self._copies:
+                self._pin_texts[pin] = self._pin_texts.get(pin, 0) + 1
+            self._copies[copy] = number
+            posted = self._posted.get(copy)
+            if record.key and posted is not None and abs(record.at - posted) < _REPOST_HOURS:
+                return
+            self._posted[copy] = record.at
+            if isinstance(pin, tuple):
+                cell = _cell(record.lon, record.lat)
+                _post(self._by_cell, cell, number, _CELL_REPORTS)
+                for contact in record.contacts:
+                    cells = self._contact_cells.setdefault(contact, set())
+                    if len(cells) < 12:
+                        cells.add(cell)
+            else:
+                _post(self._by_area, pin, number, _AREA_REPORTS)
+        logs = self._logs
+        for word in nsmallest(_RARE_WORDS, record.words, key=logs.__getitem__):
+            _post(self._by_word, word, number, _POSTINGS)
+        for contact in record.contacts:
+            _post(self._by_word, contact, number, _POSTINGS)
+
+    def _join(self, number: int, record: _Record, incident_id: UUID) -> None:
+        incident_id = self._resolve(incident_id)
+        incident = self._incidents.get(incident_id)
+        if incident is None:
+            incident = self._incidents[incident_id] = _Incident(incident_id)
+        record.incident = incident
+        if incident.members and number < next(reversed(incident.members)):
+            incident.members[number] = None
+            incident.stale = True
+        else:
+            incident.members[number] = None
+            incident.take(record)
+        if record.official and record.area:
+            self._statements[self._statement_key(record)] = incident_id
+
+    def _drop(self, report_id: UUID) -> None:
+        self.move(report_id, None)
+        self._records[self._numbers.pop(report_id)] = None
+
+    def _fresh(self, incident: _Incident) -> None:
+        """Work out an incident anew, in the order of the index, after a report left it or came in from another."""
+        if not incident.stale:
+            return
+        incident.members = dict.fromkeys(sorted(incident.members))
+        incident.clear()
+        for number in incident.members:
+            record = self._records[number]
+            if record is not None:
+                incident.take(record)
+
+    def _resolve(self, incident_id: UUID) -> UUID:
+        while incident_id in self._merged:
+            incident_id = self._merged[incident_id]
+        return incident_id
+
+    def _live(self, numbers: list[int]) -> list[UUID]:
+        return [r.report_id for n in numbers if (r := self._records[n])]
+
+    # ---- candidates and score --------------------------------------------------------------------------------------
+
+    def _scored(self, record: _Record) -> list[tuple[float, dict[str, float], _Record]]:
+        """The likeliest earlier reports with probability and features, most probable first, then newest."""
+        weighed = self._weighed(record)
+        found = []
+        for number in self._candidates(record):
+            other = self._records[number]
+            assert other is not None
+            values = self._features(record, weighed, other)
+            found.append((self._probability(values), number, values, other))
+        found.sort(key=lambda f: (-f[0], -f[1]))
+        return [(score, values, other) for score, _, values, other in found]
+
+    def _candidates(self, record: _Record) -> list[int]:
+        """Numbers of the reports worth comparing: those that share the rarest words, a contact or a place."""
+        records = self._records
+        logs = self._logs
+        likely: dict[int, float] = {}
+        most = log(len(self._texts) + 2)
+        known = [w for w in record.words if w >= 0]
+        for word in nsmallest(_RARE_WORDS, known, key=logs.__getitem__):
+            worth = most - logs[word]
+            for number in self._by_word.get(word, ())[-_POSTINGS:]:
+                likely[number] = likely.get(number, 0.0) + worth
+        for contact in record.contacts:
+            for number in self._by_word.get(contact, ())[-_POSTINGS:]:
+                likely[number] = likely.get(number, 0.0) + 8.0
+        if isinstance(record.pin, tuple):
+            lon, lat, at = record.lon, record.lat, record.at
+            kx = 111.32 * cos(radians(lat))
+            near_km, near_hours = self.settings.near_km, self.settings.near_hours
+            centre = _cell(lon, lat)
+            by_cell = self._by_cell
+            for step in (0, 1, -1, _ROW, -_ROW, _ROW + 1, _ROW - 1, 1 - _ROW, -1 - _ROW):
+                for number in by_cell.get(centre + step, ())[-_CELL_REPORTS:]:
+                    other = records[number]
+                    if other is None or other.incident is None:
+                        continue
+                    hours = abs(at - other.at)
+                    if hours <= _WINDOW_HOURS:
+                        dx, dy = (other.lon - lon) * kx, (other.lat - lat) * 111.2
+                        near = 12.0 / (1.0 + sqrt(dx * dx + dy * dy) / near_km + hours / near_hours)
+                        likely[number] = likely.get(number, 0.0) + near
+        elif record.area:
+            for number in self._by_area.get(record.pin, ())[-_AREA_REPORTS:]:  # type: ignore[arg-type]
+                other = records[number]
+                if other is not None and abs(record.at - other.at) <= _WINDOW_HOURS:
+                    likely[number] = likely.get(number, 0.0) + 4.0
+        live = [n for n in likely if (r := records[n]) is not None and r.incident is not None]
+        return nlargest(_SCORED, live, key=lambda n: (likely[n], n))
+
+    def _weighed(self, record: _Record) -> tuple[frozenset[int], float, float, frozenset[int], frozenset[int]]:
+        """What every comparison of the record needs: its words, their IDF mass, the IDF of a new word."""
+        logs = self._logs
+        most = log(len(self._texts) + 2)
+        known = [w for w in record.words if w >= 0]
+        mass = most * len(record.words) - sum([logs[w] for w in known])
+        return frozenset(known), mass, most, frozenset(record.contacts), frozenset(record.locations)
+
+    def _features(
+        self,
+        record: _Record,
+        weighed: tuple[frozenset[int], float, float, frozenset[int], frozenset[int]],
+        other: _Record,
+    ) -> dict[str, float]:
+        """The nine features of two reports; see `notes` in docs/linking-reading.md for what each is."""
+        words, mass, most, contacts, locations = weighed
+        logs = self._logs
+        settings = self.settings
+        shared = words.intersection(other.words)
+        likeness = contained = rare = 0.0
+        if shared:
+            other_mass = most * len(other.words) - sum(map(logs.__getitem__, other.words))
+            shared_mass = most * len(shared) - sum(map(logs.__getitem__, shared))
+            likeness = min(1.0, shared_mass / sqrt(mass * other_mass)) if mass > 0 and other_mass > 0 else 0.0
+            contained = min(1.0, shared_mass / max(min(mass, other_mass), 1e-9))
+            rarity = self._rarity
+            telling = nsmallest(5, [logs[w] for w in shared if rarity[w]])
+            if telling:
+                rare = (most - sum(telling) / len(telling)) / 7.0
+        near = 0.0
+        if isinstance(record.pin, tuple) and isinstance(other.pin, tuple):
+            hours = abs(record.at - other.at)
+            near = exp(-_km(record, other) / settings.near_km - hours / settings.near_hours)
+            if record.pin == other.pin:
+                texts = self._pin_texts.get(record.pin, 0)
+                if texts > 4:
+                    near /= 1.0 + 1.5 * log10(texts / 4.0)
+        elif record.area and other.area and record.pin == other.pin:
+            near = settings.same_area * exp(-abs(record.at - other.at) / settings.near_hours)
+        contact = 0.0
+        if contacts:
+            for number in other.contacts:
+                if number in contacts:
+                    places = len(self._contact_cells.get(number, ()))
+                    contact = max(contact, 1.0 if places <= 3 else 3.0 / places)
+        agree = 0.0
+        if record.pairs and other.pairs:
+            agree = float(any(p in other.pairs for p in record.pairs))
+        conflict = 0.0
+        mine, theirs = record.numbers, other.numbers
+        if mine and theirs and likeness:
+            union = len(mine | theirs)
+            apart = mine ^ theirs
+            if apart:
+                conflict = 1.0 if apart & mine and apart & theirs else len(apart) / union
+        where = 0.0
+        if locations and other.locations:
+            where = sum([most - logs[w] for w in locations.intersection(other.locations)]) / 20.0
+        return {
+            "near_time": near,
+            "cos": likeness,
+            "wcont": contained,
+            "rare": rare,
+            "contact": contact,
+            "numagree": agree,
+            "template": likeness * conflict,
+            "locidf": where,
+            "len": log10(1.0 + min(record.length, other.length)),
+        }
+
+    def _probability(self, values: dict[str, float]) -> float:
+        weights = self.settings.weights
+        z = self.settings.constant
+        for name, value in values.items():
+            z += weights[name] * value
+        return 1.0 / (1.0 + exp(-z)) if z > -30 else 0.0
+
+    def _parts(self, values: dict[str, float]) -> dict[str, float]:
+        weights = self.settings.weights
+        return {name: weights[name] * value for name, value in values.items() if value}
+
+    # ---- gates and limits ------------------------------------------------------------------------------------------
+
+    def _may_join(self, record: _Record, other: _Record, values: dict[str, float]) -> bool:
+        """Whether a likely candidate may be joined without a person: one episode, no far link on weak text."""
+        settings = self.settings
+        incident = other.incident
+        assert incident is not None
+        if not self._accepts(incident, record, copy=False):
+            return False
+        likeness = values["cos"]
+        gap = max(incident.first_at - record.at, record.at - incident.last_at)
+        if gap > settings.episode_hours and likeness < settings.episode_cos:
+            return False
+        both_long = min(record.length, other.length) >= settings.far_words
+        strong = likeness >= settings.far_cos and both_long
+        if isinstance(record.pin, tuple) and isinstance(other.pin, tuple):
+            if _km(record, other) > settings.far_km and not values["contact"] and not strong:
+                return False
+        elif record.pin is None or other.pin is None:
+            # No place on one side: the text and the sender together must carry it.
+            if not (strong and values["contact"]):
+                return False
+        elif record.pin != other.pin and not strong:
+            return False
+        if likeness < settings.weak_cos and incident.first is not None and isinstance(record.pin, tuple):
+            return haversine_km(record.lon, record.lat, *incident.first) <= settings.weak_km
+        return True
+
+    def _accepts(self, incident: _Incident, record: _Record, *, copy: bool) -> bool:
+        """The limits that hold whatever the score says. `copy`: the record repeats a report of the incident, text and
+        pin, and does not count against its size."""
+        settings = self.settings
+        self._fresh(incident)
+        if incident.closed or incident.statement:
+            return False
+        if not copy and len(incident.texts) >= settings.most_reports:
+            return False
+        if max(incident.last_at, record.at) - min(incident.first_at, record.at) > settings.most_hours:
+            return False
+        if not self._hazards_agree(incident, record):
+            return False
+        if isinstance(record.pin, tuple) and incident.box is not None and (record.lon, record.lat) not in incident.pins:
+            lon, lat = record.lon, record.lat
+            w, s, e, n = incident.box
+            # The diagonal of the box bounds the real width; only where it does not settle it, look at every pin.
+            if _diagonal_km(min(w, lon), min(s, lat), max(e, lon), max(n, lat)) > settings.most_km:
+                return all(haversine_km(lon, lat, *pin) <= settings.most_km for pin in incident.pins)
+        return True
+
+    def _hazards_agree(self, incident: _Incident, record: _Record) -> bool:
+        if not record.hazard or not incident.hazards:
+            return True
+        family = self._family.get(record.hazard, record.hazard)
+        return all(self._family.get(h, h) == family for h in incident.hazards)
+
+    def _statement_key(self, record: _Record) -> tuple[str, int, str]:
+        day = datetime.fromtimestamp(record.at * 3600.0, self._zone).date().toordinal()
+        hazard = record.hazard or ""
+        return str(record.pin), day, self._family.get(hazard, hazard)
+
+    def _statement(self, record: _Record, report: LinkReport) -> Link:
+        """Official rows without a point: one incident for each area, day and kind of hazard."""
+        earlier = self._copies.get((record.key, str(record.pin))) if record.key else None
+        known = self._records[earlier] if earlier is not None else None
+        copy_of = known.report_id if known is not None else None
+        incident_id = self._statements.get(self._statement_key(record))
+        incident = self._incidents.get(self._resolve(incident_id)) if incident_id else None
+        if incident is not None and not incident.closed and incident.members:
+            self._fresh(incident)
+            if len(incident.members) < self.settings.most_reports:
+                return Link(incident.incident_id, "linked", 1.0, {"statement": 1.0}, None, copy_of)
+        return Link(None, "new", 0.0, {}, None, copy_of)
+
+
+def haversine_km(lon_a: float, lat_a: float, lon_b: float, lat_b: float) -> float:
+    """Distance on a sphere of 6371.0088 km; within 0.6 % of the geodesic."""
+    a, b = radians(lat_a), radians(lat_b)
+    h = sin((b - a) / 2) ** 2 + cos(a) * cos(b) * sin(radians(lon_b - lon_a) / 2) ** 2
+    return 12742.0176 * asin(min(1.0, sqrt(h)))
+
+
+def _diagonal_km(west: float, south: float, east: float, north: float) -> float:
+    """A bound on the distance of any two points in the box: its height and its width at the latitude nearest the
+    equator, as legs of a right angle."""
+    nearest = 0.0 if south <= 0.0 <= north else min(abs(south), abs(north))
+    height = (north - south) * 111.2
+    width = (east - west) * 111.32 * cos(radians(nearest))
+    return sqrt(height * height + width * width)
+
+
+def _km(a: _Record, b: _Record) -> float:
+    return haversine_km(a.lon, a.lat, b.lon, b.lat)
+
+
+def _cell(lon: float, lat: float) -> int:
+    return floor(lon / _CELL_DEG) * _ROW + floor(lat / _CELL_DEG)
+
+
+def _post(index: dict[_K, list[int]], key: _K, number: int, most: int) -> None:
+    """Append to a list of which only the newest `most` are ever read."""
+    numbers = index.get(key)
+    if numbers is None:
+        index[key] = [number]
+    else:
+        numbers.append(number)
+        if len(numbers) > 2 * most:
+            del numbers[:-most]
