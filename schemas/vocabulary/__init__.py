@@ -187,6 +187,17 @@ def unit(code: str) -> str | None:
     return skills()[code].unit if code in skills() else None
 
 
+@cache
+def _unit_labels() -> Mapping[str, tuple[str, str]]:
+    return {row["unit"]: (row["label_id"], row["label_en"]) for row in _rows("units.csv")}
+
+
+def unit_label(unit: str, lang: Language = "id") -> str:
+    """A unit as it stands after a number, `600 porsi`; the unit itself when we do not know it."""
+    indonesian, english = _unit_labels().get(unit, (unit, unit))
+    return english if lang == "en" else indonesian
+
+
 def label(code: str, lang: Language = "id") -> str:
     """An item's, skill's or hazard's name for people; the code itself for a word we do not know."""
     entry = items().get(code) or skills().get(code) or hazards().get(code)

@@ -83,6 +83,15 @@ def test_every_item_and_skill_has_both_labels_a_unit_and_a_known_sector() -> Non
     assert {skill.unit for skill in vocabulary.skills().values()} == {"person"}
 
 
+def test_every_unit_in_use_can_be_said_in_both_languages() -> None:
+    labelled = {row["unit"] for row in rows(FOLDER / "units.csv")}
+    used = {entry.unit for entry in vocabulary.items().values()} | {"person"}
+    assert used == labelled
+    assert vocabulary.unit_label("portion") == "porsi"
+    assert vocabulary.unit_label("portion", "en") == "portions"
+    assert vocabulary.unit_label("barrel") == "barrel"
+
+
 @pytest.mark.parametrize("name", ["items.csv", "skills.csv", "hazard_words.csv"])
 def test_no_word_means_two_things_in_one_file(name: str) -> None:
     meaning: dict[str, str] = {}
