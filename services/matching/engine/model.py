@@ -1,0 +1,589 @@
+"""What the engine is given, what it gives back, and the arrays it works on.
+
+Plain data only: no I/O, no clock (`now` is an argument), no randomness. Everything is put in order of ids before it is
+numbered, so the order in which needs and responders arrive changes nothing.
+"""
+
+import json
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+
+Id = str | UUID
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+FOREVER = 2**62
+"""An instant after all others, in seconds."""
+EARTH_KM = 6371.0088
+COST_MAX = 10_000
+"""No unit served costs more than this, without the switch tax."""
+UNREACHED = 2**61
+"""A price no path can reach; what no one can pay."""
+
+
+@dataclass(frozen=True, slots=True)
+class NeedLine:
+    """Units of one skill or one item still to be covered at one place.
+
+    `start` and `end` bound the work; `duration_s` says how long it takes within them (None: all of the window, worked in
+    shifts). `exclude` holds responders and lots that may not serve it (declined, cool-down). `vulnerability` (0 to 1) and
+    `declared_at` only order needs of one severity, except `Settings.lift_after_s`.
+    """
+
+    need_id: Id
+    kind: Literal["skill", "item"]
+    code: str
+    lon: float
+    lat: float
+    start: datetime
+    end: datetime
+    quantity: int
+    severity: int
+    level: int = 0
+    certificates: frozenset[str] = frozenset()
+    languages: frozenset[str] = frozenset()
+    declared_at: datetime | None = None
+    area: str | None = None
+    bundle_id: Id | None = None
+    exclude: Collection[Id] = ()
+    duration_s: int | None = None
+    vulnerability: float = 0.0
+    organisation: Id | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Responder:
+    """A person (capacity 1) or a team (capacity = people still free).
+
+    A team may be split over several needs, but goes to each with at least `minimum_team` people: one that may never be
+    split has a `minimum_team` above half of its capacity. `available` without windows means always; `busy` are periods
+    already promised. `travel_limit_km` is straight-line.
+    """
+
+    responder_id: Id
+    lon: float
+    lat: float
+    skills: Mapping[str, int]
+    certificates: Mapping[str, datetime] = field(default_factory=dict)
+    languages: Collection[str] = ()
+    travel_limit_km: float = 25.0
+    capacity: int = 1
+    minimum_team: int = 1
+    available: Sequence[tuple[datetime, datetime]] = ()
+    busy: Sequence[tuple[datetime, datetime]] = ()
+    hours_worked: float = 0.0
+    organisation: Id | None = None
+    p_accept: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """A stock of one item at one place; `quantity` is what is not reserved yet, in the item's unit."""
+
+    lot_id: Id
+    item: str
+    lon: float
+    lat: float
+    quantity: int
+    delivery_limit_km: float = 200.0
+    expires_at: datetime | None = None
+    organisation: Id | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HazardZone:
+    """An area nobody may enter or leave for a time; `polygon` is one ring of (lon, lat)."""
+
+    zone_id: Id
+    polygon: Sequence[tuple[float, float]]
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Units of the plan in force, which it costs `Settings.switch_tax[state]` to move."""
+
+    need_id: Id
+    source_id: Id
+    quantity: int
+    state: str = "proposed"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an operations centre may decide about the plan.
+
+    `ladder` strict: no number of lower needs outweighs one unit of a higher severity. `policy_weights` are used with
+    ladder "policy" and wherever bundles are weighed. The weights of cost parts are for one unit and sum to at most 10,000;
+    the in-level weights stay below one step of severity by construction. `lift_after_s`: a need that waits longer than
+    this counts one level higher (None: never).
+    """
+
+    ladder: Literal["strict", "policy"] = "strict"
+    policy_weights: tuple[int, int, int, int] = (20_000, 40_000, 80_000, 160_000)
+    switch_tax: Mapping[str, int] = field(default_factory=lambda: {"proposed": 500, "offered": 1500})
+    lift_after_s: int | None = None
+    age_full_s: int = 24 * 3600
+    age_weight: int = 3000
+    vulnerability_weight: int = 3000
+    speed_kmh: float = 30.0
+    detour: float = 1.3
+    travel_reference_km: float = 25.0
+    delivery_reference_km: float = 200.0
+    max_hours: float = 12.0
+    shift_s: int = 8 * 3600
+    long_shift_s: int = 8 * 3600
+    rest_s: int = 8 * 3600
+    minimum_stay_s: int = 1800
+    travel_weight: int = 6000
+    fatigue_weight: int = 1200
+    decline_weight: int = 800
+    level_weight: int = 400
+    rarity_weight: int = 300
+    organisation_weight: int = 200
+    shelf_weight: int = 600
+    zones: Sequence[HazardZone] = ()
+    lumpy_seconds: float = 5.0
+    explain_unmet: int = 200
+
+    def __post_init__(self) -> None:
+        people = (
+            self.travel_weight
+            + self.fatigue_weight
+            + self.decline_weight
+            + 2 * self.level_weight
+            + 3 * self.rarity_weight
+            + self.organisation_weight
+            + TIE_MAX
+        )
+        stock = self.travel_weight + self.shelf_weight + self.organisation_weight + TIE_MAX
+        if max(people, stock) > COST_MAX:
+            raise ValueError(f"the weights of the cost parts sum to {max(people, stock)}, more than {COST_MAX}")
+
+
+TIE_MAX = 31
+"""The tie breaker of a pair, from its ids: at most this much of COST_MAX."""
+
+PARTS = ("travel", "fatigue", "decline", "level", "rarity", "organisation", "shelf", "tie")
+"""Cost parts in the order of `Assignment.parts`."""
+
+FILTERS = (
+    "code",
+    "level",
+    "certificate",
+    "language",
+    "excluded",
+    "travel",
+    "zone",
+    "window",
+    "busy",
+    "hours",
+    "team",
+    "stock",
+    "expiry",
+)
+"""Hard rules in the order in which explanations count them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Units of one need given to one responder or lot, with the price of a unit and its parts.
+
+    `starts_at` and `ends_at` bound the time for which a person is taken up (from setting out, at the latest from the
+    start of the window): what a rule against overlap has to store.
+    """
+
+    need_id: Id
+    source_id: Id
+    quantity: int
+    cost: int
+    parts: Mapping[str, int]
+    km: float
+    arrives_at: datetime
+    starts_at: datetime
+    ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The plan, with the proof that it is the best one.
+
+    `objective` = costs of served units + weights of unmet units + switch tax of units moved; `bound` comes from the duals
+    alone, so `gap` = objective - bound is zero exactly when the plan is proved optimal. Bundles and minimum teams can
+    leave a gap; `proved` says of what. `unmet_by_severity` goes by declared severity. `shadow` is what one more unit of
+    capacity would save at each unmet need; `prices` what one more unit of a used-up responder or lot is worth.
+    `filters` counts for needs with unmet units who is left after each hard rule, in the order of FILTERS.
+    """
+
+    assignments: tuple[Assignment, ...]
+    unmet: Mapping[Id, int]
+    objective: int
+    bound: int
+    gap: int
+    units: int
+    met: int
+    unmet_by_severity: Mapping[int, int]
+    switch_tax_paid: int
+    moved_units: int
+    lifted: Mapping[Id, int]
+    weights: Mapping[Id, int]
+    shadow: Mapping[Id, int]
+    prices: Mapping[Id, int]
+    filters: Mapping[Id, Mapping[str, int]]
+    incomplete_bundles: tuple[Id, ...] = ()
+    method: str = "flow"
+
+    def to_bytes(self) -> bytes:
+        """One canonical form: equal plans give equal bytes."""
+        return json.dumps(_plain(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (Plan, Assignment)):
+        return {name: _plain(getattr(value, name)) for name in value.__slots__}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value.isoformat() if isinstance(value, datetime) else str(value) if isinstance(value, UUID) else value
+
+
+# --------------------------------------------------------------------------------------------------------------- arrays
+@dataclass(slots=True)
+class Arrays:
+    """The problem as numpy arrays: N need lines, S sources (responders and lots together), times in whole seconds.
+
+    `holder_*` are the triples (code, source, level), sorted by code, then source. `certificate_until[p, s]` is the time
+    until which source s holds all certificates of profile p; `language_ok[p, s]` the same for languages. Profile 0 asks
+    for nothing. `window_*` and `busy_*` are S x K, padded with windows that hold nothing and periods that never are.
+    `excluded` holds need * S + source, sorted. `need_hash` and `source_hash` break ties.
+    """
+
+    now: int
+    need_code: npt.NDArray[np.int32]
+    need_level: npt.NDArray[np.int8]
+    need_xyz: Floats
+    need_start: Ints
+    need_end: Ints
+    need_duration: Ints  # -1: the whole window
+    need_quantity: Ints
+    need_severity: Ints
+    need_extra: Ints
+    need_certificates: npt.NDArray[np.int32]
+    need_languages: npt.NDArray[np.int32]
+    need_organisation: npt.NDArray[np.int32]
+    need_item: Bools
+    need_open: Bools  # False: closed by a hazard zone for the whole window
+    need_hash: npt.NDArray[np.uint64]
+    source_xyz: Floats
+    source_capacity: Ints
+    source_minimum: Ints
+    source_limit_km: Floats
+    source_ready: Ints
+    source_hours: Floats
+    source_accept: Floats
+    source_expires: Ints
+    source_organisation: npt.NDArray[np.int32]
+    source_lot: Bools
+    source_rarity: Floats
+    source_hash: npt.NDArray[np.uint64]
+    window_start: Ints
+    window_end: Ints
+    window_count: Ints
+    busy_start: Ints
+    busy_end: Ints
+    busy_count: Ints
+    holder_code: npt.NDArray[np.int32]
+    holder_source: npt.NDArray[np.int32]
+    holder_level: npt.NDArray[np.int8]
+    certificate_until: Ints
+    language_ok: Bools
+    excluded: Ints
+    bundle: npt.NDArray[np.int32]  # -1: none
+    group: npt.NDArray[np.int32]  # area of the need, -1: none
+
+    @property
+    def needs(self) -> int:
+        return len(self.need_code)
+
+    @property
+    def sources(self) -> int:
+        return len(self.source_capacity)
+
+
+@dataclass(slots=True)
+class Index:
+    """Which id stands behind which number of the arrays."""
+
+    needs: list[NeedLine]
+    sources: list[Responder | Lot]
+    codes: dict[tuple[str, str], int]
+    bundles: list[Id]
+    lifted: dict[Id, int]
+
+
+def seconds(at: datetime) -> int:
+    """Whole seconds since 1970; refuses a time without a zone, which would be read in the zone of the machine."""
+    if at.tzinfo is None:
+        raise ValueError(f"a time without a zone: {at.isoformat()}")
+    return int(at.timestamp())
+
+
+def unit_sphere(lon: Floats, lat: Floats) -> Floats:
+    """Points on the unit sphere (n x 3): distances along the chord have no seam at the date line and no pole."""
+    a, b = np.radians(lon), np.radians(lat)
+    return np.column_stack((np.cos(b) * np.cos(a), np.cos(b) * np.sin(a), np.sin(b)))
+
+
+def chord_of(km: float) -> float:
+    """Chord on the unit sphere of a great-circle distance."""
+    return 2.0 * float(np.sin(min(km / EARTH_KM, np.pi) / 2.0))
+
+
+def km_of(chord: Floats) -> Floats:
+    """Great-circle distance of chords on the unit sphere."""
+    km: Floats = 2.0 * EARTH_KM * np.arcsin(np.minimum(chord / 2.0, 1.0))
+    return km
+
+
+def rarity(codes: npt.NDArray[np.int32], sources: npt.NDArray[np.int32], count: int) -> Floats:
+    """How rare the skills of each source are, 0 to 3: one skill that a sixtieth of all have counts 1."""
+    if not len(codes):
+        return np.zeros(count)
+    share = np.bincount(codes) / max(count, 1)
+    total = np.bincount(sources, 1.0 / share[codes], count)
+    clipped: Floats = np.minimum(total / 60.0, 3.0)
+    return clipped
+
+
+def hashes(ids: Sequence[Id]) -> npt.NDArray[np.uint64]:
+    """A number for each id that depends on nothing else (Python's own hash differs from run to run)."""
+    return np.fromiter((zlib.crc32(str(one).encode()) for one in ids), np.uint64, len(ids))
+
+
+def encode(
+    needs: Sequence[NeedLine],
+    responders: Sequence[Responder],
+    lots: Sequence[Lot],
+    settings: Settings,
+    now: datetime,
+) -> tuple[Arrays, Index]:
+    """Number everything in order of ids. Raises ValueError for repeated ids and values out of range."""
+    lines = sorted(needs, key=lambda n: str(n.need_id))
+    sources: list[Responder | Lot] = sorted([*responders, *lots], key=lambda s: str(source_id(s)))
+    ids = [source_id(s) for s in sources]
+    if len({str(i) for i in ids}) < len(ids) or len({str(n.need_id) for n in lines}) < len(lines):
+        raise ValueError("ids of needs, and of responders and lots together, must differ")
+    for n in lines:
+        if (
+            n.quantity < 0
+            or not 1 <= n.severity <= 4
+            or seconds(n.end) <= seconds(n.start)
+            or not 0 <= n.vulnerability <= 1
+        ):
+            raise ValueError(f"need {n.need_id}: quantity, severity, window or vulnerability out of range")
+    for s in sources:
+        if (s.quantity if isinstance(s, Lot) else min(s.capacity, s.minimum_team)) < 0:
+            raise ValueError(f"{source_id(s)}: quantity, capacity and minimum team cannot be negative")
+    number = {str(one): k for k, one in enumerate(ids)}
+    at = seconds(now)
+    count = len(sources)
+
+    codes: dict[tuple[str, str], int] = {}
+    for n in lines:
+        codes.setdefault((n.kind, n.code), len(codes))
+    triples: list[tuple[int, int, int]] = []
+    common: dict[str, int] = {}
+    for k, s in enumerate(sources):
+        if isinstance(s, Lot):
+            if ("item", s.item) in codes:
+                triples.append((codes["item", s.item], k, 0))
+        else:
+            for code, level in s.skills.items():
+                common[code] = common.get(code, 0) + 1
+                if ("skill", code) in codes:
+                    triples.append((codes["skill", code], k, level))
+    triples.sort()
+    holders = np.array(triples, np.int64).reshape(-1, 3)
+    # Rarity is judged over all skills, also those nobody asks for now: they are what a waste would cost later.
+    people = max(len(responders), 1)
+    rare = np.array(
+        [
+            0.0 if isinstance(s, Lot) else min(sum(people / common[code] for code in s.skills) / 60.0, 3.0)
+            for s in sources
+        ]
+    )
+
+    certificate_profiles = _profiles([n.certificates for n in lines])
+    language_profiles = _profiles([n.languages for n in lines])
+    until = np.full((len(certificate_profiles), count), FOREVER, np.int64)
+    speaks = np.ones((len(language_profiles), count), np.bool_)
+    for k, s in enumerate(sources):
+        if isinstance(s, Lot):
+            continue
+        for names, p in certificate_profiles.items():
+            for name in names:
+                until[p, k] = min(until[p, k], seconds(s.certificates[name]) if name in s.certificates else -1)
+        known = set(s.languages)
+        for names, p in language_profiles.items():
+            speaks[p, k] = known.issuperset(names)
+
+    available = [() if isinstance(s, Lot) else _sorted_periods(s.available) for s in sources]
+    busy = [() if isinstance(s, Lot) else _padded_busy(_sorted_periods(s.busy), settings) for s in sources]
+    window_start, window_end, window_count = _ragged(available, FOREVER, -FOREVER)
+    always = window_count == 0
+    window_start[always, 0], window_end[always, 0], window_count[always] = -FOREVER, FOREVER, 1
+    busy_start, busy_end, busy_count = _ragged(busy, FOREVER, -FOREVER)
+
+    organisations: dict[str, int] = {}
+    for one in [*lines, *sources]:
+        if one.organisation is not None:
+            organisations.setdefault(str(one.organisation), len(organisations))
+
+    severity = np.array([n.severity for n in lines], np.int64)
+    lifted: dict[Id, int] = {}
+    extra = np.zeros(len(lines), np.int64)
+    for k, n in enumerate(lines):
+        age = 0 if n.declared_at is None else max(at - seconds(n.declared_at), 0)
+        if settings.lift_after_s is not None and age >= settings.lift_after_s and n.severity < 4:
+            severity[k] += 1
+            lifted[n.need_id] = n.severity + 1
+        extra[k] = settings.age_weight * min(age, settings.age_full_s) // settings.age_full_s
+        extra[k] += round(settings.vulnerability_weight * n.vulnerability)
+
+    banned = sorted({k * count + number[str(x)] for k, n in enumerate(lines) for x in n.exclude if str(x) in number})
+    bundles = sorted({str(n.bundle_id): n.bundle_id for n in lines if n.bundle_id is not None}.items())
+    bundle_number = {text: k for k, (text, _) in enumerate(bundles)}
+    areas = {a: k for k, a in enumerate(sorted({n.area for n in lines if n.area is not None}))}
+    lon, lat = (np.array([getattr(x, f) for x in lines], np.float64) for f in ("lon", "lat"))
+    slon, slat = (np.array([getattr(x, f) for x in sources], np.float64) for f in ("lon", "lat"))
+    if not all(np.isfinite(x).all() and (np.abs(x) <= top).all() for x, top in ((lon, 360), (lat, 90), (slon, 360))):
+        raise ValueError("positions must be degrees, lon before lat")
+    start = np.array([seconds(n.start) for n in lines], np.int64)
+    end = np.array([seconds(n.end) for n in lines], np.int64)
+    start, opened = np.maximum(start, at), np.ones(len(lines), np.bool_)
+    ready = np.full(count, at, np.int64)
+    start, end, opened, ready = _close_zones(settings, at, (lon, lat, slon, slat), start, end, opened, ready)
+
+    arrays = Arrays(
+        now=at,
+        need_code=np.array([codes[n.kind, n.code] for n in lines], np.int32),
+        need_level=np.array([n.level for n in lines], np.int8),
+        need_xyz=unit_sphere(lon, lat),
+        need_start=start,
+        need_end=end,
+        need_duration=np.array([-1 if n.duration_s is None else n.duration_s for n in lines], np.int64),
+        need_quantity=np.array([n.quantity for n in lines], np.int64),
+        need_severity=severity,
+        need_extra=extra,
+        need_certificates=np.array([certificate_profiles[n.certificates] for n in lines], np.int32),
+        need_languages=np.array([language_profiles[n.languages] for n in lines], np.int32),
+        need_organisation=np.array([_owner(organisations, n.organisation) for n in lines], np.int32),
+        need_item=np.array([n.kind == "item" for n in lines], np.bool_),
+        need_open=opened,
+        need_hash=hashes([n.need_id for n in lines]),
+        source_xyz=unit_sphere(slon, slat),
+        source_capacity=np.array([s.quantity if isinstance(s, Lot) else s.capacity for s in sources], np.int64),
+        source_minimum=np.array([1 if isinstance(s, Lot) else max(s.minimum_team, 1) for s in sources], np.int64),
+        source_limit_km=np.array(
+            [s.delivery_limit_km if isinstance(s, Lot) else s.travel_limit_km for s in sources], np.float64
+        ),
+        source_ready=ready,
+        source_hours=np.array([0.0 if isinstance(s, Lot) else s.hours_worked for s in sources], np.float64),
+        source_accept=np.array([1.0 if isinstance(s, Lot) else s.p_accept for s in sources], np.float64),
+        source_expires=np.array(
+            [seconds(s.expires_at) if isinstance(s, Lot) and s.expires_at else FOREVER for s in sources], np.int64
+        ),
+        source_organisation=np.array([_owner(organisations, s.organisation) for s in sources], np.int32),
+        source_lot=np.array([isinstance(s, Lot) for s in sources], np.bool_),
+        source_rarity=rare,
+        source_hash=hashes(ids),
+        window_start=window_start,
+        window_end=window_end,
+        window_count=window_count,
+        busy_start=busy_start,
+        busy_end=busy_end,
+        busy_count=busy_count,
+        holder_code=holders[:, 0].astype(np.int32),
+        holder_source=holders[:, 1].astype(np.int32),
+        holder_level=holders[:, 2].astype(np.int8),
+        certificate_until=until,
+        language_ok=speaks,
+        excluded=np.array(banned, np.int64),
+        bundle=np.array([-1 if n.bundle_id is None else bundle_number[str(n.bundle_id)] for n in lines], np.int32),
+        group=np.array([-1 if n.area is None else areas[n.area] for n in lines], np.int32),
+    )
+    return arrays, Index(lines, sources, codes, [one for _, one in bundles if one is not None], lifted)
+
+
+def source_id(source: Responder | Lot) -> Id:
+    return source.lot_id if isinstance(source, Lot) else source.responder_id
+
+
+def _owner(organisations: Mapping[str, int], one: Id | None) -> int:
+    return -1 if one is None else organisations[str(one)]
+
+
+def _profiles(sets: Sequence[frozenset[str]]) -> dict[frozenset[str], int]:
+    """Number the distinct sets; the empty one is 0."""
+    others = sorted({s for s in sets if s}, key=sorted)
+    return {frozenset(): 0, **{s: k + 1 for k, s in enumerate(others)}}
+
+
+def _sorted_periods(periods: Sequence[tuple[datetime, datetime]]) -> tuple[tuple[int, int], ...]:
+    return tuple(sorted((seconds(a), seconds(b)) for a, b in periods if b > a))
+
+
+def _padded_busy(periods: tuple[tuple[int, int], ...], settings: Settings) -> tuple[tuple[int, int], ...]:
+    """A long shift takes its rest with it, before and after."""
+    rest = settings.rest_s
+    return tuple((a - rest, b + rest) if b - a >= settings.long_shift_s else (a, b) for a, b in periods)
+
+
+def _ragged(rows: Sequence[tuple[tuple[int, int], ...]], start: int, end: int) -> tuple[Ints, Ints, Ints]:
+    width = max((len(row) for row in rows), default=0) or 1
+    a, b = np.full((len(rows), width), start, np.int64), np.full((len(rows), width), end, np.int64)
+    for k, row in enumerate(rows):
+        for c, (first, last) in enumerate(row):
+            a[k, c], b[k, c] = first, last
+    return a, b, np.array([len(row) for row in rows], np.int64)
+
+
+def _close_zones(
+    settings: Settings,
+    at: int,
+    points: tuple[Floats, Floats, Floats, Floats],
+    start: Ints,
+    end: Ints,
+    opened: Bools,
+    ready: Ints,
+) -> tuple[Ints, Ints, Bools, Ints]:
+    """Cut closed times out of the windows of needs inside a zone, and hold back whoever is inside one.
+
+    Of a window cut in two the longer piece stays; the routes between are not looked at.
+    """
+    if settings.zones:
+        import shapely  # type: ignore[import-untyped]
+    for zone in settings.zones:
+        shape = shapely.Polygon(zone.polygon)
+        lon, lat, slon, slat = points
+        a, b = seconds(zone.start), seconds(zone.end)
+        inside = shapely.intersects_xy(shape, lon, lat)
+        before, after = np.minimum(end, a) - start, end - np.maximum(start, b)
+        hit = inside & (start < b) & (end > a)
+        first = hit & (before >= after)
+        end = np.where(first, np.minimum(end, a), end)
+        start = np.where(hit & ~first, np.maximum(start, b), start)
+        opened = opened & (end > start)
+        if a <= at < b:
+            ready = np.where(shapely.intersects_xy(shape, slon, slat), np.maximum(ready, b), ready)
+    return start, end, opened, ready
