@@ -9,9 +9,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import phonenumbers
 import pytest
@@ -19,6 +21,7 @@ import pytest
 from gotong import demo
 from schemas import vocabulary
 from schemas.values import Damage, Location, PeopleCount, StatedNeed
+from services.intake.linking import Linker, LinkReport
 
 FOLDER = Path(demo.__file__).parent
 
@@ -86,6 +89,31 @@ def test_the_scenario_shows_linking_unplaced_reports_and_needs() -> None:
     assert sum(1 for count in near.values() if count >= 3) >= 5
     assert sum(1 for r in reports if "lon" not in r.get("location", {}) and "admin" not in r.get("location", {})) >= 2
     assert sum(1 for r in reports if r.get("needs")) >= 12
+
+
+def test_reports_of_one_place_are_linked_by_the_rules_as_they_are() -> None:
+    linker, sizes = Linker(), Counter[UUID]()
+    began = datetime(2026, 11, 24, tzinfo=UTC)
+    for report in sorted(read("reports.json"), key=lambda row: -row["minutes_ago"]):
+        location = report.get("location", {})
+        if "lon" not in location:
+            continue
+        seen = LinkReport(
+            report_id=uuid4(),
+            text=f"{report.get('title', '')} {report['text']}".strip(),
+            lon=location["lon"],
+            lat=location["lat"],
+            admin=location.get("admin"),
+            observed_at=began - timedelta(minutes=report["minutes_ago"]),
+            hazard=report.get("hazard"),
+            contact=None,
+            location_text=location.get("place"),
+        )
+        incident = linker.decide(seen).incident_id or uuid4()
+        linker.add(seen, incident)
+        sizes[incident] += 1
+    assert sum(1 for size in sizes.values() if size >= 3) >= 5
+    assert max(sizes.values()) <= 8
 
 
 def test_no_telephone_number_in_it_can_be_somebodys() -> None:
