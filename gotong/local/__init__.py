@@ -1,0 +1,1 @@
+"""Everything that starts processes on one machine: PostgreSQL, a broker and the services, without Docker."""
