@@ -211,7 +211,12 @@ class Runner:
         Stopping, OwnBug
             Nothing of what is left may count as done.
         """
-        raws = [Raw.of(record) for record in records]
+        await self.handle_raw([Raw.of(record) for record in records])
+        for record in records:
+            self._done[TopicPartition(record.topic, record.partition)] = record.offset + 1
+
+    async def handle_raw(self, raws: Sequence[Raw]) -> None:
+        """As `handle`, for records that came another way."""
         try:
             await self._patiently(lambda: self._whole(raws))
         except (Stopping, OwnBug):
@@ -219,8 +224,6 @@ class Runner:
         except Exception as error:
             log.info("a batch of %d fails (%r); going through it one by one", len(raws), error)
             await self._one_by_one(raws)
-        for record in records:
-            self._done[TopicPartition(record.topic, record.partition)] = record.offset + 1
 
     async def _whole(self, raws: Sequence[Raw]) -> None:
         async with self.db.tx() as tx:
@@ -325,6 +328,10 @@ class Runner:
                     await quarantine.back(tx, row["id"], reason, getattr(error, "pointer", None))
                 else:
                     await quarantine.done(tx, self.consumer.service, row)
+
+    async def until_failed(self) -> None:
+        """Return when the consumer has stopped for good, because of a bug of ours."""
+        await self.failed.wait()
 
     def lag(self) -> dict[str, int]:
         """Records that stand on the topics and are not handled yet, by topic, as far as the client has heard."""

@@ -52,9 +52,13 @@ class Invalid(DomainError):
 
 
 class NotFound(DomainError):
-    """There is no such thing, or not yet: what another service has just made may take a second to be known."""
+    """There is no such thing."""
 
     code, status, title = "not-found", 404, "Not found"
+
+
+class NotKnownYet(NotFound):
+    """There is no such thing here; if another service has just made it, it will be known in a moment."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, headers={"Retry-After": "1"})
@@ -134,7 +138,8 @@ def answer(error: DomainError) -> Response:
 def responses(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
     """What a route lists under `responses=`: these errors beside those that any route may answer with."""
     found: dict[int | str, dict[str, Any]] = {}
-    for error in (Invalid, Unauthenticated, Forbidden, Unavailable, *errors):
+    common: tuple[type[DomainError], ...] = (Invalid, Unauthenticated, Forbidden, Unavailable)
+    for error in (*common, *errors):
         entry = found.setdefault(
             error.status, {"description": error.title, "content": {MEDIA_TYPE: {"schema": _REF}}}
         )
@@ -185,10 +190,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> Response:
-        class Plain(DomainError):
-            code, status, title = "http", error.status_code, str(error.detail)
-
-        return answer(Plain(str(error.detail), headers=error.headers))
+        return answer(_plain("http", error.status_code, str(error.detail), str(error.detail), error.headers))
 
     @app.exception_handler(Exception)
     async def _other(request: Request, error: Exception) -> Response:
@@ -197,7 +199,13 @@ def install(app: FastAPI) -> None:
             return answer(Unavailable())
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
 
-        class Ours(DomainError):
-            code, status, title = "internal", 500, "Our own fault"
+        return answer(_plain("internal", 500, "Our own fault", "this is our own fault and has been logged"))
 
-        return answer(Ours("this is our own fault and has been logged"))
+
+def _plain(
+    code: str, status: int, title: str, detail: str, headers: Mapping[str, str] | None = None
+) -> DomainError:
+    """A problem that no class of ours stands for: what the framework answers by itself."""
+    kind = type("Plain", (DomainError,), {"code": code, "status": status, "title": title})
+    problem: DomainError = kind(detail, headers=headers)
+    return problem

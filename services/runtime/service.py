@@ -114,7 +114,7 @@ class Worker:
             ),
         ]
         if self.runner is not None:
-            tasks.append(asyncio.create_task(self.runner.failed.wait(), name="consumer"))
+            tasks.append(asyncio.create_task(self.runner.until_failed(), name="consumer"))
             tasks.append(asyncio.create_task(self._releases(), name="releases"))
             broker = await self._subscribed()
         stop = asyncio.create_task(self.stopping.wait(), name="stop")

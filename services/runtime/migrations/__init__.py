@@ -36,7 +36,7 @@ def migrations_of(service: str) -> list[Migration]:
     """The runtime's files, then the service's own, in the order of their numbers."""
     found = []
     for package in ("runtime", service):
-        folder = resources.files(f"services.{package}") / "migrations"
+        folder = resources.files("services") / package / "migrations"
         if not folder.is_dir():
             continue
         names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))

@@ -1,0 +1,1 @@
+"""One HTTP origin for all services. Owns no data and decides nothing."""
