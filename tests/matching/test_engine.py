@@ -454,6 +454,22 @@ def test_one_critical_unit_outweighs_any_number_of_lower_ones() -> None:
     assert [x.need_id for x in plan.assignments] == ["far"]
 
 
+def test_a_long_costly_chain_is_moved_for_one_graver_unit() -> None:
+    # Thirteen people 24 km apart, twelve needs beside the first twelve. The need x can only have the first person, the
+    # milder need m only the last: serving x sends everybody 24 km along, which costs more than many a ladder's step.
+    line = [107.0 + k * 24.0 / 111.2 for k in range(13)]
+    people = [responder(responder_id=f"r{k:02}", lon=lon, lat=0.0, travel_limit_km=25.0) for k, lon in enumerate(line)]
+    needs = [need(need_id=f"n{k:02}", lon=lon, lat=0.0, severity=2) for k, lon in enumerate(line[:12])]
+    x = need(need_id="x", lon=line[0] - 20.0 / 111.2, lat=0.0, severity=2)
+    m = need(need_id="m", lon=line[12] + 20.0 / 111.2, lat=0.0, severity=1)
+    plan = solve([*needs, x, m], people, [], Settings(), now=NOW)
+    assert list(plan.unmet) == ["m"]
+    assert plan.gap == 0
+    weighed = solve([*needs, x, m], people, [], Settings(ladder="policy"), now=NOW)
+    assert list(weighed.unmet) == ["x"]
+    assert weighed.gap == 0
+
+
 def test_a_bundle_is_served_whole_or_not_at_all() -> None:
     boat = need(need_id="boat", code="boat_operator", bundle_id="b", severity=4)
     medic = need(need_id="medic", bundle_id="b", severity=4)

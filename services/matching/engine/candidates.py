@@ -78,8 +78,7 @@ def candidates(a: Arrays, settings: Settings, needs: npt.NDArray[np.int32] | Non
         sources, levels = holders[int(k // 256)]
         able = (levels >= k % 256) & usable[sources]
         for h in _trees(a, sources[able], levels[able]):
-            for piece in _pieces(a, h, group):
-                found.append(_query(a, settings, h, piece))
+            found.extend(_query(a, settings, h, piece) for piece in _pieces(a, h, group))
     if not found:
         empty = np.zeros(0, np.int32)
         return Arcs(empty, empty, empty, np.zeros(0, np.float32))

@@ -30,22 +30,25 @@ class KeptArcs:
         return KeptArcs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
-def unmet_weights(a: Arrays, arcs: Arcs, settings: Settings, tax: int = 0) -> Ints:
-    """Weight of one unmet unit of each need line.
-
-    Strict: a linear ladder suffices, because the difference of two flows falls apart into simple cycles, and each one
-    changes at most one unit of one severity for one unit of another while it meets every need at most once: one step
-    must only outweigh the costs along a single cycle (n arcs of COST_MAX plus tax) and all in-level extras.
-    """
+def unmet_weights(a: Arrays, settings: Settings) -> Ints:
+    """Weight of one unmet unit of each need line."""
     if settings.ladder == "policy":
         return np.array([0, *settings.policy_weights], np.int64)[a.need_severity] + a.need_extra
-    step = strict_step(a, len(np.unique(arcs.need)), len(np.unique(arcs.source)), settings, tax)
-    return step * a.need_severity + a.need_extra
+    return strict_step(a.needs, a.sources, settings) * a.need_severity + a.need_extra
 
 
-def strict_step(a: Arrays, needs: int, sources: int, settings: Settings, tax: int) -> int:
-    extra = settings.age_weight + settings.vulnerability_weight + 1
-    step = (min(needs, sources) + 2) * (COST_MAX + tax) + extra
+def strict_step(needs: int, sources: int, settings: Settings) -> int:
+    """One step of the strict ladder.
+
+    A linear ladder suffices: the difference of two flows falls apart into simple cycles, and each changes at most one
+    unit of one severity for one unit of another while it meets every need at most once. So one step must only outweigh
+    the costs along a single cycle (COST_MAX and a switch tax per need on it) and the in-level extras. Rounded up to a
+    power of two, so that a few more needs later change no weight.
+    """
+    along = 1 << (max(min(needs, sources), 30) + 2).bit_length()
+    tax = max(settings.switch_tax.values(), default=0)
+    step = along * (COST_MAX + tax) + settings.age_weight + settings.vulnerability_weight + 1
+    # Cost scaling multiplies costs by the number of nodes.
     if 4 * step * (needs + sources + 3) >= 2**62:
         raise OverflowError("too many needs for whole-number weights; plan the operation in parts")
     return step
@@ -81,6 +84,28 @@ def solve_flow(a: Arrays, arcs: Arcs, weight: Ints, kept: KeptArcs) -> Ints:
     return units
 
 
+def solve_proved(a: Arrays, arcs: Arcs, weight: Ints, kept: KeptArcs, settings: Settings) -> "tuple[Ints, Duals]":
+    """An optimal flow and its duals. Raises RuntimeError where optimality cannot be proved.
+
+    Cost scaling is twice as fast on small weights, and steps far below the strict ladder nearly always give a flow that
+    is optimal for the strict ladder too. Whether it is, the duals under the strict weights tell; only otherwise is the
+    ladder itself solved.
+    """
+    tax = int(kept.tax.max(initial=0))
+    step = 5 * (COST_MAX + tax) + settings.age_weight + settings.vulnerability_weight
+    gentle = step * a.need_severity + a.need_extra
+    if settings.ladder == "strict" and int(gentle.max(initial=0)) < int(weight.max(initial=0)):
+        units = solve_flow(a, arcs, gentle, kept)
+        found = duals(a, arcs, weight, kept, units, rounds=1000)
+        if found is not None:
+            return units, found
+    units = solve_flow(a, arcs, weight, kept)
+    found = duals(a, arcs, weight, kept, units, rounds=a.needs + a.sources + 2)
+    if found is None:
+        raise RuntimeError("the solver called a flow optimal that can be made better")
+    return units, found
+
+
 @dataclass(slots=True)
 class Duals:
     """`value[i]`: what one more unit of need i would cost; `price[s]`: what one more unit of source s would save."""
@@ -89,8 +114,11 @@ class Duals:
     price: Ints
 
 
-def duals(a: Arrays, arcs: Arcs, weight: Ints, kept: KeptArcs, units: Ints) -> Duals:
+def duals(a: Arrays, arcs: Arcs, weight: Ints, kept: KeptArcs, units: Ints, rounds: int) -> Duals | None:
     """Prices of an optimal flow: the shortest way from every node to the sink in the residual graph.
+
+    None where the flow is not proved optimal: a price falls below zero, labels still fall after so many rounds, or the
+    bound does not reach the objective.
 
     Label-correcting, from a source with room (price 0) and the unmet arcs outward; after the first round only the arcs of
     sources whose price fell are looked at again.
@@ -122,15 +150,21 @@ def duals(a: Arrays, arcs: Arcs, weight: Ints, kept: KeptArcs, units: Ints) -> D
             through = price[arcs.source[lo:hi]] + arcs.cost[lo:hi]
             value[piece] = np.minimum(value[piece], np.minimum.reduceat(through, first[piece] - lo))
     by_source = Incidence(arcs, a.sources, np.flatnonzero(full))
-    while True:
+    for _ in range(rounds):
         np.minimum.at(value, ki, price[ks] + kc)
         before = price.copy()
         np.minimum.at(price, us, value[ui] + back)
         fell = np.flatnonzero(price < before)
         if not len(fell):
-            return Duals(value, price)
+            # The sink's own label stays 0, so a better way through the sink shows only here, as a gap.
+            found = Duals(value, price)
+            best = bound(a, arcs, weight, kept, found)
+            return found if best == objective(a, arcs, weight, kept, units)[0] else None
+        if price[fell].min() < 0:
+            return None
         at, who = by_source.of(fell)
         np.minimum.at(value, arcs.need[at], price[who] + arcs.cost[at])
+    return None
 
 
 class Incidence:

@@ -78,9 +78,8 @@ def solve_arrays(
     """The same on arrays. `kept`: (need, source) -> (units, tax). `arcs`: all feasible pairs where they are known."""
     arcs = candidates.candidates(a, settings) if arcs is None else arcs
     held = _kept_arcs(a, arcs, kept or {})
-    weight = flow.unmet_weights(a, arcs, settings, int(held.tax.max(initial=0)))
-    units = flow.solve_flow(a, arcs, weight, held)
-    found = flow.duals(a, arcs, weight, held, units)
+    weight = flow.unmet_weights(a, settings)
+    units, found = flow.solve_proved(a, arcs, weight, held, settings)
     least, method = flow.bound(a, arcs, weight, held, found), "flow"
     if bundles.broken(a, arcs, units):
         units, method = _lumpy(a, arcs, weight, held)
