@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from gotong.local.folders import make_folder
-from gotong.local.process import LocalError, Program, Server, clean_env, end_leftover, free_port
+from gotong.local.process import LocalError, Program, Server, clean_env, die_with_us, end_leftover, free_port
 
 POM = Path(__file__).parents[2] / "deploy" / "kafka" / "pom.xml"
 JAVA_NEEDED = 17
@@ -379,6 +379,7 @@ def kafka_classpath(cache: Path) -> str:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
+            **die_with_us(),
         )
         if done.returncode != 0:
             lines = [line for line in done.stdout.splitlines() if line.startswith("[ERROR]")] or [done.stdout.strip()]

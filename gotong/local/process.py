@@ -85,10 +85,13 @@ def popen_arguments(program: Program) -> dict[str, Any]:
     }
     if program.account is not None:
         arguments |= {"user": program.account.uid, "group": program.account.gid, "extra_groups": []}
-    if _libc is not None:
-        # It runs after the change of user, which would otherwise take the wish away again.
-        arguments["preexec_fn"] = _die_with(os.getpid(), program.stop_signal)
-    return arguments
+    return arguments | die_with_us(program.stop_signal)
+
+
+def die_with_us(word: signal.Signals = signal.SIGTERM) -> dict[str, Any]:
+    """Arguments for `subprocess` by which a child gets a signal when the thread that started it ends (on Linux)."""
+    # preexec_fn runs after the change of user, which would otherwise take the wish away again.
+    return {} if _libc is None else {"preexec_fn": _die_with(os.getpid(), word)}
 
 
 def _die_with(parent: int, stop_signal: signal.Signals) -> Callable[[], None]:

@@ -1,0 +1,194 @@
+"""`gotong up`, `gotong down`, `gotong status`."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from gotong.local import up as local
+from gotong.local.folders import SYSTEM_FOLDER, data_folder
+from gotong.local.postgres import say_on_stderr
+from gotong.local.state import State, running
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+data_option = click.option(
+    "--data",
+    envvar="GOTONG_DATA",
+    show_envvar=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where everything is kept. Default: .gotong in the current folder "
+    f"(as root where others cannot enter it: {SYSTEM_FOLDER}).",
+)
+
+
+def _option(name: str, variable: str, **more: Any) -> Callable[[Command], Command]:
+    return click.option(name, envvar=variable, show_envvar=True, **more)
+
+
+@click.command(epilog="Example: gotong up --demo --data /srv/gotong --broker kafka --port 8080")
+@click.option("--demo", is_flag=True, help="Load a small exercise operation once all is ready.")
+@data_option
+@_option(
+    "--broker",
+    "GOTONG_KAFKA",
+    default="embedded",
+    show_default=True,
+    metavar="embedded|kafka|HOST:PORT",
+    help="In memory; Apache Kafka on this machine (needs Java 17 and Maven); or one that runs already.",
+)
+@_option(
+    "--database",
+    "GOTONG_DATABASE",
+    default="embedded",
+    show_default=True,
+    metavar="embedded|URL",
+    help="PostgreSQL on this machine, kept in --data; or postgresql://USER:PASSWORD@HOST:PORT/NAME.",
+)
+@_option("--port", "GOTONG_PORT", type=click.IntRange(1, 65535), default=8000, show_default=True, help="HTTP.")
+@click.option("--detach", is_flag=True, help="Return when ready and go on in the background; stop it by gotong down.")
+@_option("--kafka-security", "GOTONG_KAFKA_SECURITY", type=click.Choice(["plaintext", "ssl", "sasl_ssl"]))
+@_option("--kafka-user", "GOTONG_KAFKA_USER", help="For sasl_ssl.")
+@_option("--kafka-password", "GOTONG_KAFKA_PASSWORD", help="For sasl_ssl; the variable keeps it out of sight.")
+@_option("--kafka-ca", "GOTONG_KAFKA_CA", metavar="FILE", help="The authority that signed the broker's certificate.")
+@_option("--oidc-issuer", "GOTONG_OIDC_ISSUER", metavar="URL", help="Whose tokens are taken beside our own.")
+@_option("--oidc-audience", "GOTONG_OIDC_AUDIENCE", help="Whom those tokens must be made for.")
+@_option("--secret-key", "GOTONG_SECRET_KEY", help="Default: the file secret.key in --data, made at the first start.")
+@_option("--log", "GOTONG_LOG", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@_option("--otlp", "GOTONG_OTLP", metavar="URL", help="Where OpenTelemetry traces go.")
+@_option("--require", "GOTONG_REQUIRE", metavar="kafka,…", help="What may not be left out; as a flag here: Kafka.")
+@_option("--clock", "GOTONG_CLOCK", metavar="TIME|+SECONDS", help="Tests and drills only: another time than now.")
+@_option("--pg-bin", "GOTONG_PG_BIN", metavar="DIR", help="PostgreSQL's programs.")
+@click.pass_context
+def up(ctx: click.Context, /, demo: bool, data: Path | None, detach: bool, **given: Any) -> None:
+    """Run everything on this machine: database, broker and all services.
+
+    Prints `ready URL` when every service is healthy, and runs until Ctrl-C or SIGTERM. What was already running on
+    the same data is left as it is.
+    """
+    # The variable is meant for tests and says nothing of what is started here; the flag does.
+    asked = ctx.get_parameter_source("require") is ParameterSource.COMMANDLINE
+    if asked and "kafka" in given["require"].split(",") and given["broker"] == "embedded":
+        raise click.UsageError("--require kafka refuses the embedded broker; give --broker kafka or HOST:PORT.")
+    folder = data_folder(data)
+    if data is None and folder == SYSTEM_FOLDER:
+        say_on_stderr(f"Others cannot enter this folder and PostgreSQL may not run as root: data is in {folder}.")
+    variables = {
+        "kafka_security": "GOTONG_KAFKA_SECURITY",
+        "kafka_user": "GOTONG_KAFKA_USER",
+        "kafka_password": "GOTONG_KAFKA_PASSWORD",
+        "kafka_ca": "GOTONG_KAFKA_CA",
+        "oidc_issuer": "GOTONG_OIDC_ISSUER",
+        "oidc_audience": "GOTONG_OIDC_AUDIENCE",
+        "secret_key": "GOTONG_SECRET_KEY",
+        "otlp": "GOTONG_OTLP",
+        "require": "GOTONG_REQUIRE",
+        "clock": "GOTONG_CLOCK",
+        "pg_bin": "GOTONG_PG_BIN",
+    }
+    env = {variable: str(given[name]) for name, variable in variables.items() if given[name]}
+    options = local.Options(
+        data=folder,
+        broker=given["broker"],
+        database=given["database"],
+        port=given["port"],
+        demo=demo,
+        log=given["log"],
+        env=env,
+    )
+    if detach:
+        local.detach(
+            options,
+            env
+            | {
+                "GOTONG_DATA": str(folder),
+                "GOTONG_KAFKA": options.broker,
+                "GOTONG_DATABASE": options.database,
+                "GOTONG_PORT": str(options.port),
+                "GOTONG_LOG": options.log,
+            },
+        )
+    else:
+        local.up(options)
+
+
+@click.command(epilog="Example: gotong down --data /srv/gotong")
+@data_option
+def down(data: Path | None) -> None:
+    """Stop what `gotong up` started on this data."""
+    folder = data_folder(data)
+    stopped = local.down(folder)
+    if stopped is None:
+        say_on_stderr(f"Nothing is running on {folder}.")
+    else:
+        say_on_stderr(f"Stopped what ran on {stopped.url}.")
+
+
+@click.command(epilog="Example: gotong status --json")
+@data_option
+@click.option("--url", help="A server elsewhere. Default: the one that runs on --data.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def status(data: Path | None, url: str | None, as_json: bool) -> None:
+    """Services, consumer lag, unpublished events, quarantine, and how near the embedded limits are.
+
+    Exits 1 when a service is not well.
+    """
+    state = running(data_folder(data)) if url is None else None
+    address = url or (state.url if state else f"http://127.0.0.1:{os.environ.get('GOTONG_PORT') or 8000}")
+    code, said = local.health(address)
+    if not said:
+        what = f"answers {code} on" if code else "answers on"
+        raise click.ClickException(f"Nothing that is Gotong {what} {address}; start it with gotong up, or give --url.")
+    answer = said | _of_this_machine(state)
+    if as_json:
+        print(json.dumps(answer, indent=2))
+    else:
+        _print(address, answer)
+    sys.exit(0 if code == 200 else 1)
+
+
+def _of_this_machine(state: State | None) -> dict[str, Any]:
+    """What only the machine that runs it knows: the broker's address and the limits of the embedded one."""
+    if state is None:
+        return {}
+    answer: dict[str, Any] = {"broker": {"kind": state.broker, "address": state.kafka}}
+    if state.broker == "embedded":
+        from gotong.local import limits
+
+        held = asyncio.run(limits.records(state.kafka))
+        answer["embedded"] = {
+            "records": held,
+            "records_max": limits.RECORDS_MAX,
+            "warning": limits.warning(held) or None,
+        }
+    return answer
+
+
+def _print(address: str, answer: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console.print(f"{address}: {answer.get('status')}")
+    columns = ("status", "lag", "unpublished", "backlog_age_s", "quarantined")
+    table = Table("service", *(column.replace("_", " ") for column in columns), "lag by topic", box=None)
+    for name, service in (answer.get("services") or {}).items():
+        cells = [str(service.get(column, "")) for column in columns]
+        topics = service.get("lag_by_topic") or {}
+        table.add_row(name, *cells, ", ".join(f"{topic} {lag}" for topic, lag in topics.items() if lag))
+    console.print(table)
+    for name, service in (answer.get("services") or {}).items():
+        if service.get("detail"):
+            console.print(f"{name}: {service['detail']}")
+    if broker := answer.get("broker"):
+        console.print(f"broker: {broker['kind']} on {broker['address']}")
+    if embedded := answer.get("embedded"):
+        console.print(f"embedded broker: {embedded['records']:,} of about {embedded['records_max']:,} records")
+        if embedded["warning"]:
+            console.print(f"warning: {embedded['warning']}")
