@@ -24,7 +24,7 @@ from uuid import UUID
 
 from services.intake.text import STOP_WORDS, read
 
-FEATURES = ("near_time", "cos", "wcont", "rare", "contact", "numagree", "template", "locidf", "len")
+FEATURES = ("near_time", "near_hazard", "cos", "wcont", "rare", "contact", "numagree", "template", "len")
 # No fit may reward distance or punish likeness: each weight keeps its sign.
 SIGNS: Mapping[str, int] = {name: -1 if name in ("template", "len") else 1 for name in FEATURES}
 
@@ -38,6 +38,7 @@ _AREA_REPORTS = 40
 _WINDOW_HOURS = 96.0  # how far back place alone finds a candidate
 _SCORED = 8
 _REPOST_HOURS = 6.0  # an exact copy is indexed again only this long after the last: a burst must not push others out
+_NUMBERS = 100_000  # numbers kept are below this
 _ROW = 1_000_003  # cells between two columns of the grid
 _K = TypeVar("_K", int, str)
 
@@ -45,7 +46,7 @@ _K = TypeVar("_K", int, str)
 @dataclass(frozen=True, slots=True)
 class LinkReport:
     """What linking knows of one report. `text` is title and text together, unmasked where the caller has it;
-    `contact` an opaque contact id; `official`: a row of an official file, one statement of its area and day."""
+    `contact` an opaque contact id; `location_text` is read as part of the text; `official`: a row of an official file, one statement of its area and day."""
 
     report_id: UUID
     text: str
@@ -92,14 +93,19 @@ class LinkSettings:
     most_reports: int  # no more reports in an incident, exact copies of its own (text and pin) apart
     most_km: float  # no wider incident: 10 km, less what spherical distance may differ from geodesic
     most_hours: float  # no longer incident: 7 days
+    lasting_hours: float  # the same bound where every hazard named is a lasting one, or none is named
+    lasting_hazards: tuple[str, ...]  # whose needs go on for weeks at one place; the others come and go
     copy_hours: float  # equal text at an equal pin is one incident within this time
-    episode_hours: float  # an incident silent for longer takes no more reports, save near copies (episode_cos)
-    episode_cos: float
-    far_km: float  # beyond this a link without a shared contact needs far_cos and far_words on both sides
+    episode_hours: float  # an incident of a hazard that comes and goes, silent for longer, takes no more reports,
+    episode_cos: float  # save near copies
+    far_km: float  # beyond this a link needs strong text (cos and words on both sides, or one text in the other)
     far_cos: float
     far_words: int
-    weak_cos: float  # below this likeness no link further than weak_km from the incident's first report
-    weak_km: float
+    far_contained: float
+    far_contained_words: int
+    contact_km: float  # or, up to this distance, a shared contact
+    weak_cos: float  # below this likeness no link further than weak_km from the incident's first report, or
+    weak_km: float  # contact_km with a shared contact
     copy_cos: float
     compatible_hazards: tuple[tuple[str, ...], ...]  # hazards of one group may be told of one incident
 
@@ -110,12 +116,13 @@ class LinkSettings:
         if unknown := set(values) ^ known:
             raise ValueError(f"linking settings: unknown or missing {', '.join(sorted(unknown))}")
         if set(values["weights"]) != set(FEATURES):
-            raise ValueError("linking settings: weights must name exactly the nine features")
+            raise ValueError("linking settings: weights must name exactly the features")
         for name, weight in values["weights"].items():
             if weight * SIGNS[name] < 0:
                 raise ValueError(f"linking settings: the weight of {name} has the wrong sign")
         groups = tuple(tuple(group) for group in values["compatible_hazards"])
-        return LinkSettings(**{**values, "compatible_hazards": groups})
+        lasting = tuple(values["lasting_hazards"])
+        return LinkSettings(**{**values, "compatible_hazards": groups, "lasting_hazards": lasting})
 
 
 DEFAULT = LinkSettings.of(json.loads(resources.files("services.intake").joinpath("linking_weights.json").read_text()))
@@ -125,8 +132,8 @@ class _Record:
     """One indexed report: words as ids, no text."""
 
     __slots__ = (
-        "admin", "area", "at", "contacts", "hazard", "incident", "key", "lat", "length", "locations", "lon", "numbers",
-        "official", "pairs", "pin", "report_id", "words",
+        "admin", "area", "at", "contacts", "hazard", "incident", "key", "lat", "length", "lon",
+        "official", "numbered", "pin", "report_id", "words",
     )  # fmt: skip
 
     report_id: UUID
@@ -141,10 +148,8 @@ class _Record:
     official: bool
     words: tuple[int, ...]
     length: int
-    numbers: frozenset[int]
-    pairs: tuple[int, ...]
+    numbered: tuple[int, ...]  # word id * _NUMBERS + the number after that word
     contacts: tuple[int, ...]
-    locations: tuple[int, ...]
     incident: _Incident | None
 
 
@@ -214,6 +219,7 @@ class Linker:
         self._statements: dict[tuple[str, int, str], UUID] = {}  # official: (area, day, hazard family) -> incident
         self._contact_cells: dict[int, set[int]] = {}  # where a contact was named: an operator's is named everywhere
         self._family = {hazard: group[0] for group in settings.compatible_hazards for hazard in group}
+        self._lasting = frozenset(settings.lasting_hazards)
         self._last: tuple[LinkReport, _Record, tuple[str, ...]] | None = None  # what `decide` read, for `add`
 
     # ---- questions -------------------------------------------------------------------------------------------------
@@ -360,7 +366,7 @@ class Linker:
         """The report as ids, and the strings that have no id yet; kept until `add`, so that a text is read once."""
         if self._last is not None and self._last[0] is report:
             return self._last[1], self._last[2]
-        reading = read(report.text)
+        reading = read(f"{report.text}\n{report.location_text}" if report.location_text else report.text)
         ids = self._ids
         record = _Record()
         record.report_id = report.report_id
@@ -370,7 +376,6 @@ class Linker:
         record.hazard = report.hazard
         record.admin = report.admin
         record.length = reading.length
-        record.numbers = reading.numbers
         record.incident = None
         record.area = False
         record.pin = None
@@ -381,10 +386,6 @@ class Linker:
         elif report.admin:
             record.pin, record.area = report.admin, True
         contacts = reading.contacts if report.contact is None else (*reading.contacts, f"id:{report.contact}")
-        places: tuple[str, ...] = ()
-        if report.location_text:
-            where = read(report.location_text)
-            places = tuple(f"@{w}" for w in (*where.words, *where.pairs))
         # A string that nobody used before gets its id at `add`; until then it is a negative number of its own.
         new: dict[str, int] = {}
 
@@ -393,9 +394,8 @@ class Linker:
             return known if known is not None else new.setdefault(word, -1 - len(new))
 
         record.words = tuple([number(w) for w in reading.words])
-        record.pairs = tuple([number(w) for w in reading.pairs])
+        record.numbered = tuple([number(w) * _NUMBERS + n for w, n in reading.numbered])
         record.contacts = tuple([number(w) for w in contacts])
-        record.locations = tuple([number(w) for w in places])
         words = tuple(new)
         self._last = (report, record, words)
         return record, words
@@ -414,11 +414,13 @@ class Linker:
             def settle(numbers: tuple[int, ...]) -> tuple[int, ...]:
                 return tuple([n if n >= 0 else base - 1 - n for n in numbers])
 
-            record.words, record.pairs = settle(record.words), settle(record.pairs)
-            record.contacts, record.locations = settle(record.contacts), settle(record.locations)
+            record.words, record.contacts = settle(record.words), settle(record.contacts)
+            record.numbered = tuple(
+                [p if p >= 0 else (base - 1 - p // _NUMBERS) * _NUMBERS + p % _NUMBERS for p in record.numbered]
+            )
         if record.key not in self._texts:
             self._texts.add(record.key)
-            for numbers in (record.words, record.pairs, record.contacts, record.locations):
+            for numbers in (record.words, record.contacts):
                 for n in numbers:
                     counts[n] += 1
                     logs[n] = log(counts[n] + 1)
@@ -540,22 +542,22 @@ class Linker:
         live = [n for n in likely if (r := records[n]) is not None and r.incident is not None]
         return nlargest(_SCORED, live, key=lambda n: (likely[n], n))
 
-    def _weighed(self, record: _Record) -> tuple[frozenset[int], float, float, frozenset[int], frozenset[int]]:
+    def _weighed(self, record: _Record) -> tuple[frozenset[int], float, float, frozenset[int]]:
         """What every comparison of the record needs: its words, their IDF mass, the IDF of a new word."""
         logs = self._logs
         most = log(len(self._texts) + 2)
         known = [w for w in record.words if w >= 0]
         mass = most * len(record.words) - sum([logs[w] for w in known])
-        return frozenset(known), mass, most, frozenset(record.contacts), frozenset(record.locations)
+        return frozenset(known), mass, most, frozenset(record.contacts)
 
     def _features(
         self,
         record: _Record,
-        weighed: tuple[frozenset[int], float, float, frozenset[int], frozenset[int]],
+        weighed: tuple[frozenset[int], float, float, frozenset[int]],
         other: _Record,
     ) -> dict[str, float]:
-        """The nine features of two reports; see `notes` in docs/linking-reading.md for what each is."""
-        words, mass, most, contacts, locations = weighed
+        """The features of two reports; docs/linking-reading.md says what each is for."""
+        words, mass, most, contacts = weighed
         logs = self._logs
         settings = self.settings
         shared = words.intersection(other.words)
@@ -568,45 +570,41 @@ class Linker:
             rarity = self._rarity
             telling = nsmallest(5, [logs[w] for w in shared if rarity[w]])
             if telling:
-                rare = (most - sum(telling) / len(telling)) / 7.0
-        near = 0.0
+                # The sum, not the mean: one rare word in common is often a street of the whole town.
+                rare = (most * len(telling) - sum(telling)) / 35.0
+        near = close = 0.0
         if isinstance(record.pin, tuple) and isinstance(other.pin, tuple):
             hours = abs(record.at - other.at)
-            near = exp(-_km(record, other) / settings.near_km - hours / settings.near_hours)
+            km = _km(record, other)
+            close = exp(-km)
+            near = exp(-km / settings.near_km - hours / settings.near_hours)
             if record.pin == other.pin:
                 texts = self._pin_texts.get(record.pin, 0)
                 if texts > 4:
                     near /= 1.0 + 1.5 * log10(texts / 4.0)
         elif record.area and other.area and record.pin == other.pin:
-            near = settings.same_area * exp(-abs(record.at - other.at) / settings.near_hours)
+            close = settings.same_area
+            near = close * exp(-abs(record.at - other.at) / settings.near_hours)
         contact = 0.0
         if contacts:
             for number in other.contacts:
                 if number in contacts:
                     places = len(self._contact_cells.get(number, ()))
                     contact = max(contact, 1.0 if places <= 3 else 3.0 / places)
-        agree = 0.0
-        if record.pairs and other.pairs:
-            agree = float(any(p in other.pairs for p in record.pairs))
-        conflict = 0.0
-        mine, theirs = record.numbers, other.numbers
-        if mine and theirs and likeness:
-            union = len(mine | theirs)
-            apart = mine ^ theirs
-            if apart:
-                conflict = 1.0 if apart & mine and apart & theirs else len(apart) / union
-        where = 0.0
-        if locations and other.locations:
-            where = sum([most - logs[w] for w in locations.intersection(other.locations)]) / 20.0
+        agree = conflict = 0.0
+        if record.numbered and other.numbered:
+            # House 12 of one street, not house 12 of the next town.
+            agree, conflict = _numbers_beside(record.numbered, other.numbered)
+            agree *= close
         return {
             "near_time": near,
+            "near_hazard": near if record.hazard and self._kind(record.hazard) == self._kind(other.hazard) else 0.0,
             "cos": likeness,
             "wcont": contained,
             "rare": rare,
             "contact": contact,
             "numagree": agree,
             "template": likeness * conflict,
-            "locidf": where,
             "len": log10(1.0 + min(record.length, other.length)),
         }
 
@@ -630,24 +628,34 @@ class Linker:
         assert incident is not None
         if not self._accepts(incident, record, copy=False):
             return False
-        likeness = values["cos"]
-        gap = max(incident.first_at - record.at, record.at - incident.last_at)
-        if gap > settings.episode_hours and likeness < settings.episode_cos:
-            return False
-        both_long = min(record.length, other.length) >= settings.far_words
-        strong = likeness >= settings.far_cos and both_long
+        likeness, contact = values["cos"], values["contact"] > 0
+        if not self._lasts(incident, record):
+            gap = max(incident.first_at - record.at, record.at - incident.last_at)
+            if gap > settings.episode_hours and likeness < settings.episode_cos:
+                return False
+        shorter = min(record.length, other.length)
+        strong = (likeness >= settings.far_cos and shorter >= settings.far_words) or (
+            values["wcont"] >= settings.far_contained and shorter >= settings.far_contained_words
+        )
         if isinstance(record.pin, tuple) and isinstance(other.pin, tuple):
-            if _km(record, other) > settings.far_km and not values["contact"] and not strong:
+            km = _km(record, other)
+            if km > settings.far_km and not strong and not (contact and km <= settings.contact_km):
                 return False
         elif record.pin is None or other.pin is None:
             # No place on one side: the text and the sender together must carry it.
-            if not (strong and values["contact"]):
+            if not (strong and contact):
                 return False
         elif record.pin != other.pin and not strong:
             return False
         if likeness < settings.weak_cos and incident.first is not None and isinstance(record.pin, tuple):
-            return haversine_km(record.lon, record.lat, *incident.first) <= settings.weak_km
+            reach = settings.contact_km if contact else settings.weak_km
+            return haversine_km(record.lon, record.lat, *incident.first) <= reach
         return True
+
+    def _lasts(self, incident: _Incident, record: _Record) -> bool:
+        """Whether neither side names a hazard that comes and goes."""
+        lasting = self._lasting
+        return (not record.hazard or record.hazard in lasting) and all(h in lasting for h in incident.hazards)
 
     def _accepts(self, incident: _Incident, record: _Record, *, copy: bool) -> bool:
         """The limits that hold whatever the score says. `copy`: the record repeats a report of the incident, text and
@@ -658,7 +666,8 @@ class Linker:
             return False
         if not copy and len(incident.texts) >= settings.most_reports:
             return False
-        if max(incident.last_at, record.at) - min(incident.first_at, record.at) > settings.most_hours:
+        longest = settings.lasting_hours if self._lasts(incident, record) else settings.most_hours
+        if max(incident.last_at, record.at) - min(incident.first_at, record.at) > longest:
             return False
         if not self._hazards_agree(incident, record):
             return False
@@ -673,13 +682,16 @@ class Linker:
     def _hazards_agree(self, incident: _Incident, record: _Record) -> bool:
         if not record.hazard or not incident.hazards:
             return True
-        family = self._family.get(record.hazard, record.hazard)
-        return all(self._family.get(h, h) == family for h in incident.hazards)
+        kind = self._kind(record.hazard)
+        return all(self._kind(h) == kind for h in incident.hazards)
+
+    def _kind(self, hazard: str | None) -> str:
+        """The group of hazards that may be told of one incident, by its first name; empty for none."""
+        return self._family.get(hazard, hazard) if hazard else ""
 
     def _statement_key(self, record: _Record) -> tuple[str, int, str]:
         day = datetime.fromtimestamp(record.at * 3600.0, self._zone).date().toordinal()
-        hazard = record.hazard or ""
-        return str(record.pin), day, self._family.get(hazard, hazard)
+        return str(record.pin), day, self._kind(record.hazard)
 
     def _statement(self, record: _Record, report: LinkReport) -> Link:
         """Official rows without a point: one incident for each area, day and kind of hazard."""
@@ -693,6 +705,15 @@ class Linker:
             if len(incident.members) < self.settings.most_reports:
                 return Link(incident.incident_id, "linked", 1.0, {"statement": 1.0}, None, copy_of)
         return Link(None, "new", 0.0, {}, None, copy_of)
+
+
+def _numbers_beside(mine: tuple[int, ...], theirs: tuple[int, ...]) -> tuple[float, float]:
+    """Whether the two texts share a word with its number (`rt 5`), and the share of the words numbered in both that
+    have other numbers there (`site 5` and `site 15`): that is what tells two fillings of one template apart."""
+    known = set(theirs)
+    agreeing = {p // _NUMBERS for p in mine if p in known}
+    both = {p // _NUMBERS for p in mine} & {p // _NUMBERS for p in theirs}
+    return float(bool(agreeing)), (len(both) - len(agreeing)) / len(both) if both else 0.0
 
 
 def haversine_km(lon_a: float, lat_a: float, lon_b: float, lat_b: float) -> float:

@@ -17,6 +17,7 @@ from importlib import resources
 from services.intake import masking
 
 MOST_WORDS = 200  # distinct words kept of one text; a longer one is told by its beginning
+MOST_NUMBERS = 40
 MOST_CHARACTERS = 6000
 
 # Lines and labels that forms and translators put into a text; they are equal in every report of that form.
@@ -28,13 +29,15 @@ _FORM = re.compile(
     r"|\b(?:en(?:gl|lg)ish|creole|kreyol|comments|additional notes?|no street address given)\b\s{0,3}:?"
     r"|\[\d{3,6}\]"
     r"|~{3,}"
+    r"|\b\d{1,4}[/.\-]\d{1,2}[/.\-]\d{2,4}\b|\b\d{1,2}:\d\d(?::\d\d)?\b"
+    r"|\b(?:jan|feb|mar|apr|may|jun)[a-z]{0,6}\.?\s\d{1,2}(?:st|nd|rd|th)?\b|\b\d{1,2}(?:st|nd|rd|th)\b"
     r"|https?://\S{1,300}"
     r"|<[a-z/!][^<>]{0,200}>"
     r"|\([^()]{0,60}translat[^()]{0,60}\)"
 )
 _PLACEHOLDER = re.compile(r"\[?(phone|email)_([0-9a-z]{4,12})\]?")
 _OWN_PLACEHOLDER = re.compile(r"\[(?:nomor|email|nik|nama)\]")
-_LOST_ACCENT = re.compile(r"(?<=[a-z])\?{1,3}(?=[a-z])")
+_LOST_ACCENT = re.compile(r"(?<=[a-z0-9])[?*]{1,3}(?=[a-z])|(?<=[a-z])[?*]{1,3}")
 _REPEATED = re.compile(r"([a-z])\1{2,}")
 _TWICE = re.compile(r"\b([a-z]{3,})2\b")
 _TOKEN = re.compile(r"[a-z]+(?:_[a-z0-9]+)?|\d+(?:[.,:]\d+)*")
@@ -54,8 +57,8 @@ class Reading:
 
     words: tuple[str, ...]  # distinct, in order of first use, at most MOST_WORDS; no numbers
     length: int  # words with repeats
-    numbers: frozenset[int]  # house, site, family numbers; not depths, clock times or decimals
-    pairs: tuple[str, ...]  # a number with the word before it: `rt#5`, `delmas#75`
+    numbered: tuple[tuple[str, int], ...]  # a number below 100,000 with the word before it: house, site, RT/RW,
+    # families; not depths, clock times, dates or decimals
     contacts: tuple[str, ...]  # telephone numbers and addresses named in the text, canonical
     key: int  # equal for equal texts: case, spacing, punctuation and markup do not count; 0 = no words at all
 
@@ -101,8 +104,7 @@ def read(text: str) -> Reading:
 
     tokens = _TOKEN.findall(text)
     words: dict[str, None] = {}
-    numbers: set[int] = set()
-    pairs: dict[str, None] = {}
+    numbered: dict[tuple[str, int], None] = {}
     length = 0
     before = ""  # the last word that is not `no`, `nomor` …
     for i, token in enumerate(tokens):
@@ -117,15 +119,12 @@ def read(text: str) -> Reading:
             after = tokens[i + 1] if i + 1 < len(tokens) else ""
             if after in _MEASURE or before in _CLOCK:
                 continue
-            number = int(token)
-            if len(numbers) < MOST_WORDS:
-                numbers.add(number)
-                if before:
-                    pairs[f"{before}#{number}"] = None
+            if before and len(numbered) < MOST_NUMBERS:
+                numbered[before, int(token)] = None
     key = 0
     if tokens:
         key = int.from_bytes(blake2b(" ".join(tokens).encode(), digest_size=8).digest())
-    return Reading(tuple(words), length, frozenset(numbers), tuple(pairs), tuple(dict.fromkeys(contacts)), key)
+    return Reading(tuple(words), length, tuple(numbered), tuple(dict.fromkeys(contacts)), key)
 
 
 def _has_contact(text: str) -> bool:
