@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import asyncpg
@@ -20,7 +22,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from gotong.local.folders import scratch_folder
+from gotong.local.broker import Broker, Choice, Tansu, choose_broker, gather_facts, make_broker
+from gotong.local.folders import cache_folder, scratch_folder
 from gotong.local.postgres import Postgres
 from schemas.event import REGISTRY, Event, Meta, event_types
 from services.runtime import auth, clock, vault
@@ -32,6 +35,7 @@ from services.runtime.migrations import migrate_all
 from services.runtime.quarantine import Raw
 from services.runtime.service import Service, build_app
 from services.runtime.settings import Settings
+from services.runtime.topics import ensure_topics
 
 os.environ.setdefault("GOTONG_SECRET_KEY", "tests-only-secret-which-is-long-enough")
 
@@ -55,6 +59,12 @@ def shared_file(name: str) -> Path:
     return path
 
 
+def _run_apart(work: Coroutine[Any, Any, Any]) -> None:
+    """Run this on a loop of its own, also for a fixture that is asked for while a test's loop runs."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL of our own on a free port, gone with the session."""
@@ -72,8 +82,51 @@ def postgres() -> Iterator[Postgres]:
 def template(postgres: Postgres) -> str:
     """A database with every service's tables, from which each test's own is copied."""
     name = "template_gotong"
-    asyncio.run(migrate_all(postgres.createdb(name)))
+    _run_apart(migrate_all(postgres.createdb(name)))
     return name
+
+
+def pytest_report_header() -> list[str]:
+    """Say which broker the tests use, why, and what is therefore left out."""
+    return [str(_choice())]
+
+
+@lru_cache(maxsize=1)
+def _choice() -> Choice:
+    return choose_broker(gather_facts(_cache()))
+
+
+def _cache() -> Path:
+    return cache_folder(Path(__file__).resolve().parents[1] / ".gotong")
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Broker]:
+    """The first broker there is (design, section 5), with all topics made; gone with the session."""
+    yield from _running(_choice())
+
+
+@pytest.fixture(scope="session")
+def embedded_broker() -> Iterator[Broker]:
+    """The embedded broker, whatever else there is."""
+    yield from _running(Choice("embedded", "this test asks for it"))
+
+
+def _running(choice: Choice) -> Iterator[Broker]:
+    folder = scratch_folder("gotong-test-")
+    server = make_broker(choice, folder / "broker", _cache())
+    server.start()
+    try:
+        _run_apart(ensure_topics(server.address, embedded=choice.kind == "embedded"))
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def broker_settings(broker: Broker, dsn: str) -> Settings:
+    """Settings of a process that uses this broker and database."""
+    return Settings(kafka=broker.address, kafka_embedded=isinstance(broker, Tansu), database=dsn)  # type: ignore[arg-type]
 
 
 @pytest_asyncio.fixture
@@ -82,7 +135,7 @@ async def dsn(postgres: Postgres, template: str) -> AsyncIterator[str]:
     name = f"t{uuid4().hex}"
     connection = await asyncpg.connect(postgres.dsn("postgres"))
     try:
-        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         yield postgres.dsn(name)
         await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
     finally:

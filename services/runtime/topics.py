@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
@@ -25,12 +27,14 @@ async def ensure_topics(bootstrap: str = "", *, embedded: bool = False) -> list[
         missing = [entry for name, entry in TOPICS.items() if name not in there]
         if not missing:
             return []
+        # aiokafka refuses -1 (the broker's own default), so: three copies where there are three brokers.
+        brokers = 1 if settings.kafka_embedded else len((await admin.describe_cluster())["brokers"])
         answer = await admin.create_topics(
             [
                 NewTopic(
                     entry.name,
                     num_partitions=entry.partitions,
-                    replication_factor=1 if settings.kafka_embedded else -1,
+                    replication_factor=min(3, brokers),
                     topic_configs={} if settings.kafka_embedded else {"retention.ms": str(entry.retention_ms)},
                 )
                 for entry in missing
@@ -41,6 +45,24 @@ async def ensure_topics(bootstrap: str = "", *, embedded: bool = False) -> list[
             error = for_code(code)
             if code and error is not TopicAlreadyExistsError:  # somebody else was quicker
                 raise error(f"topic {name} could not be made")
+        await _led(admin, [entry.name for entry in missing])
         return [entry.name for entry in missing]
     finally:
         await admin.close()
+
+
+async def _led(admin: AIOKafkaAdminClient, names: list[str]) -> None:
+    """Wait until every partition of these topics has a leader: before that each send is refused and tried again.
+
+    Raises
+    ------
+    TimeoutError
+        It takes longer than twenty seconds.
+    """
+    async with asyncio.timeout(20):
+        while True:
+            found = await admin.describe_topics(names)
+            partitions = [partition for topic in found for partition in topic["partitions"]]
+            if len(found) == len(names) and all(partition["leader"] >= 0 for partition in partitions):
+                return
+            await asyncio.sleep(0.1)
