@@ -131,7 +131,7 @@ def read_pid(pid_file: Path) -> int | None:
     return int(pid) if started_at(int(pid)) == started else None
 
 
-def end_leftover(program: Program, within_s: float = 10) -> None:
+def end_leftover(program: Program, within_s: float = 5) -> None:
     """Stop the child that an earlier, killed parent left behind, so that two never work on the same files."""
     pid = read_pid(program.pid_file)
     if pid is not None:
