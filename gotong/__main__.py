@@ -12,6 +12,10 @@ COMMANDS = {
     "up": "gotong.local.commands:up",
     "down": "gotong.local.commands:down",
     "status": "gotong.local.commands:status",
+    "replay": "gotong.commands.replay:replay",
+    "sitrep": "gotong.commands.sitrep:sitrep",
+    "token": "gotong.commands.token:token",
+    "audit": "gotong.commands.audit:audit",
 }
 
 

@@ -44,9 +44,9 @@ def forget_secret() -> None:
     _secret.cache_clear()
 
 
-def token_key() -> bytes:
-    """Signs our own tokens."""
-    return _derived(_secret(), "token")
+def token_key(secret: bytes | None = None) -> bytes:
+    """Signs our own tokens; of another installation than this process's, if its secret is given."""
+    return _derived(secret or _secret(), "token")
 
 
 def contact_key() -> bytes:
