@@ -1,4 +1,4 @@
-"""`gotong up`, `gotong down`, `gotong status`."""
+"""`gotong up`, `down`, `status`, and `prepare` for where the services run elsewhere."""
 
 import asyncio
 import json
@@ -130,11 +130,24 @@ def down(data: Path | None) -> None:
         say_on_stderr(f"Stopped what ran on {stopped.url}.")
 
 
+@click.command(epilog="Example: GOTONG_KAFKA=kafka:9092 GOTONG_DATABASE=postgresql://… gotong prepare")
+@data_option
+@_option("--broker", "GOTONG_KAFKA", required=True, metavar="HOST:PORT")
+@_option("--database", "GOTONG_DATABASE", required=True, metavar="URL")
+def prepare(data: Path | None, broker: str, database: str) -> None:
+    """Make the tables, the topics and the secret key, where `gotong up` does not run the services.
+
+    Done again it changes nothing, and after an upgrade it brings the tables up to date.
+    """
+    local.prepare(data_folder(data), broker, database)
+
+
 @click.command(epilog="Example: gotong status --json")
 @data_option
 @click.option("--url", help="A server elsewhere. Default: the one that runs on --data.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def status(data: Path | None, url: str | None, as_json: bool) -> None:
+@click.option("--service", metavar="NAME", help="Of this service alone: say whether it is well.")
+def status(data: Path | None, url: str | None, as_json: bool, service: str | None) -> None:
     """Services, consumer lag, unpublished events, quarantine, and how near the embedded limits are.
 
     Exits 1 when a service is not well.
@@ -145,6 +158,12 @@ def status(data: Path | None, url: str | None, as_json: bool) -> None:
     if not said:
         what = f"answers {code} on" if code else "answers on"
         raise click.ClickException(f"Nothing that is Gotong {what} {address}; start it with gotong up, or give --url.")
+    if service is not None:
+        found = (said.get("services") or {}).get(service)
+        if found is None:
+            raise click.UsageError(f"There is no service {service}; there are {', '.join(said.get('services') or {})}.")
+        print(json.dumps(found, indent=2) if as_json else f"{service}: {found.get('status')}")
+        sys.exit(0 if found.get("status") == "ok" else 1)
     answer = said | _of_this_machine(state)
     if as_json:
         print(json.dumps(answer, indent=2))

@@ -327,6 +327,19 @@ def hold_free(data: Path) -> bool:
     return True
 
 
+def prepare(data: Path, bootstrap: str, database_url: str) -> None:
+    """Tables, topics and secret key, for services that something else starts."""
+    dsn = _checked_url(database_url)
+    secret_key(data)
+    os.environ.update({"GOTONG_DATA": str(data), "GOTONG_KAFKA": bootstrap, "GOTONG_DATABASE": dsn})
+
+    async def both() -> None:
+        await _migrate(dsn)
+        await _make_topics(bootstrap, embedded=False)
+
+    asyncio.run(both())
+
+
 def down(data: Path) -> State | None:
     """Stop what runs on a data folder, cleanly where it lets us; returns what it was."""
     state = running(data)
