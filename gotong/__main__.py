@@ -12,6 +12,7 @@ COMMANDS = {
     "up": "gotong.local.commands:up",
     "down": "gotong.local.commands:down",
     "status": "gotong.local.commands:status",
+    "prepare": "gotong.local.commands:prepare",
     "replay": "gotong.commands.replay:replay",
     "sitrep": "gotong.commands.sitrep:sitrep",
     "token": "gotong.commands.token:token",
