@@ -1,0 +1,254 @@
+"""The ordered log: every event that sitrep took in, once, with a gapless position. It is sitrep's inbox as well.
+
+One writer at a time, by an advisory lock held to the end of the transaction: positions become visible in their order
+and without gaps, so a reader that has seen position 7 never meets a 6 later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from schemas.event import REGISTRY, Event
+from schemas.topics import topic
+from services.runtime import clock
+from services.runtime.cloudevents import Envelope, Malformed, parse_json, read
+from services.runtime.db import Row, Tx
+from services.runtime.quarantine import Unprocessable
+from services.sitrep import projections
+from services.sitrep.domain import Entry
+
+CHANNEL = "sitrep_log"
+"""NOTIFY after every commit that appended something."""
+
+_LOCK = "hashtext('gotong.sitrep.log')"
+COLUMNS = (
+    "position",
+    "received_at",
+    "source",
+    "id",
+    "topic",
+    "key",
+    "type",
+    "subject",
+    "sequence",
+    "time",
+    "operation",
+    "exercise",
+    "traceparent",
+    "superseded",
+    "lon",
+    "lat",
+    "data",
+)
+
+
+async def append(tx: Tx, envelopes: Sequence[Envelope]) -> int:
+    """Append what is new, project it into the read models; returns how many were new.
+
+    Raises
+    ------
+    Unprocessable
+        One of them is no JSON, breaks its contract, or names another subject than its data.
+    """
+    events = [_checked(envelope) for envelope in envelopes]
+    await tx.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
+    fresh = await _new(tx, list(zip(envelopes, events, strict=True)))
+    if not fresh:
+        return 0
+    last = await tx.fetchrow("SELECT position, received_at FROM log ORDER BY position DESC LIMIT 1")
+    position = last["position"] if last else 0
+    received_at = clock.now()
+    if last is not None:
+        # Later than every batch before, also when a clock went back: one instant, one prefix of the log.
+        received_at = max(received_at, last["received_at"] + timedelta(microseconds=1))
+    newest = await _newest(tx, [envelope for envelope, _ in fresh])
+    points = await _points(tx, [event for _, event in fresh])
+    entries: list[Entry] = []
+    rows: list[tuple[Any, ...]] = []
+    for (envelope, event), point in zip(fresh, points, strict=True):
+        position += 1
+        meta = envelope.meta
+        superseded = False
+        if topic(envelope.topic).kind == "state":
+            identity = (envelope.topic, meta.subject)
+            superseded = meta.sequence <= newest.get(identity, 0)
+            newest[identity] = max(newest.get(identity, 0), meta.sequence)
+        entry = Entry(
+            position=position,
+            received_at=received_at,
+            time=meta.time,
+            sequence=meta.sequence,
+            operation=meta.operation or event.operation,
+            exercise=meta.exercise or event.exercise,
+            superseded=superseded,
+            event=event,
+        )
+        entries.append(entry)
+        rows.append(
+            (
+                position,
+                received_at,
+                meta.source,
+                meta.id,
+                envelope.topic,
+                envelope.key,
+                meta.type,
+                meta.subject,
+                meta.sequence,
+                meta.time,
+                entry.operation,
+                entry.exercise,
+                meta.traceparent,
+                superseded,
+                *point,
+                envelope.data,
+            )
+        )
+    await tx.raw.copy_records_to_table("log", schema_name="sitrep", columns=COLUMNS, records=rows)
+    await projections.project(tx, entries)
+    await tx.notify(CHANNEL)
+    return len(rows)
+
+
+def _checked(envelope: Envelope) -> Event:
+    """The event in the envelope, kept to its contract."""
+    try:
+        parse_json(envelope.data)
+        event = read(envelope, REGISTRY[envelope.meta.type])
+    except Malformed as error:
+        raise Unprocessable(error.reason, error.pointer) from None
+    if b"\\u0000" in envelope.data:
+        raise Unprocessable("the data holds a NUL character", "/data")
+    if envelope.meta.subject != event.subject_value:
+        raise Unprocessable(f"the subject is not the data's {type(event).subject}", "/subject")
+    return event
+
+
+async def _new(tx: Tx, pairs: list[tuple[Envelope, Event]]) -> list[tuple[Envelope, Event]]:
+    """Those whose (source, id) is not in the log, each once, in their order."""
+    rows = await tx.fetch(
+        "SELECT source, id FROM log JOIN unnest($1::text[], $2::text[]) AS t(source, id) USING (source, id)",
+        [envelope.meta.source for envelope, _ in pairs],
+        [envelope.meta.id for envelope, _ in pairs],
+    )
+    seen = {(row["source"], row["id"]) for row in rows}
+    fresh = []
+    for envelope, event in pairs:
+        identity = (envelope.meta.source, envelope.meta.id)
+        if identity not in seen:
+            seen.add(identity)
+            fresh.append((envelope, event))
+    return fresh
+
+
+async def _newest(tx: Tx, envelopes: Sequence[Envelope]) -> dict[tuple[str, str], int]:
+    """The highest sequence in the log of each subject of a state stream."""
+    subjects = sorted({(e.topic, e.meta.subject) for e in envelopes if topic(e.topic).kind == "state"})
+    if not subjects:
+        return {}
+    rows = await tx.fetch(
+        """
+        SELECT topic, subject, last.sequence
+        FROM unnest($1::text[], $2::text[]) AS t(topic, subject),
+             LATERAL (SELECT sequence FROM log WHERE log.topic = t.topic AND log.subject = t.subject
+                      ORDER BY sequence DESC LIMIT 1) AS last
+        """,
+        [name for name, _ in subjects],
+        [subject for _, subject in subjects],
+    )
+    return {(row["topic"], row["subject"]): row["sequence"] for row in rows}
+
+
+async def _points(tx: Tx, events: Sequence[Event]) -> list[tuple[float | None, float | None]]:
+    """(lon, lat) of each event: its own, else that of its need or incident as known here; None where nothing says."""
+    own = [_own_point(event) for event in events]
+    unknown = [event for event, point in zip(events, own, strict=True) if point is None]
+    needs: set[UUID] = {event.need_id for event in unknown if hasattr(event, "need_id")}
+    incidents: set[UUID] = {
+        event.incident_id for event in unknown if hasattr(event, "incident_id") and not hasattr(event, "need_id")
+    }
+    found: dict[UUID, tuple[float, float]] = {}
+    for table, ids in (("need", needs), ("incident", incidents)):
+        if ids:
+            rows = await tx.fetch(
+                f"SELECT {table}_id AS id, lon, lat FROM {table} "
+                f"WHERE {table}_id = ANY($1) AND until_position = {projections.OPEN_END} AND lon IS NOT NULL",
+                list(ids),
+            )
+            found |= {row["id"]: (row["lon"], row["lat"]) for row in rows}
+    answer: list[tuple[float | None, float | None]] = []
+    for event, point in zip(events, own, strict=True):
+        about = getattr(event, "need_id", None) or getattr(event, "incident_id", None)
+        answer.append(point or found.get(about, (None, None)))  # type: ignore[arg-type]
+    return answer
+
+
+def _own_point(event: Event) -> tuple[float, float] | None:
+    point = getattr(event, "point", None) or getattr(event, "location", None)
+    lon, lat = getattr(point, "lon", None), getattr(point, "lat", None)
+    return None if lon is None or lat is None else (lon, lat)
+
+
+async def head(tx: Tx) -> int:
+    """The last position; 0 for an empty log."""
+    return int(await tx.fetchval("SELECT coalesce(max(position), 0) FROM log"))
+
+
+async def position_at(tx: Tx, as_of: datetime) -> int:
+    """The last position that was received by this instant; 0 before the first."""
+    found = await tx.fetchval(
+        "SELECT position FROM log WHERE received_at <= $1 ORDER BY received_at DESC, position DESC LIMIT 1", as_of
+    )
+    return int(found or 0)
+
+
+async def settle(tx: Tx) -> None:
+    """Wait for the writer at work, whose rows may carry an instant before now and are not visible yet.
+
+    What is appended afterwards is received after this moment. The lock is one of the session's, because a lock of the
+    transaction would hold writers off until the report is done.
+    """
+    await tx.execute(f"SELECT pg_advisory_lock_shared({_LOCK})")
+    await tx.execute(f"SELECT pg_advisory_unlock_shared({_LOCK})")
+
+
+def entry_of(row: Row) -> Entry:
+    """A row of the log with its event read."""
+    event = REGISTRY[row["type"]].model_validate_json(row["data"])
+    return Entry(
+        position=row["position"],
+        received_at=row["received_at"],
+        time=row["time"],
+        sequence=row["sequence"],
+        operation=row["operation"],
+        exercise=row["exercise"],
+        superseded=row["superseded"],
+        event=event,
+    )
+
+
+async def entries(tx: Tx, after: int, up_to: int, limit: int = 5000) -> list[Entry]:
+    """Rows with `after` < position <= `up_to`, oldest first, at most `limit`."""
+    rows = await tx.fetch(
+        "SELECT position, received_at, type, time, sequence, operation, exercise, superseded, data FROM log "
+        "WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3",
+        after,
+        up_to,
+        limit,
+    )
+    return [entry_of(row) for row in rows]
+
+
+async def rebuild(tx: Tx) -> int:
+    """Make the read models again from the log, with writers held off; returns the position they stand at."""
+    await tx.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
+    await projections.clear(tx)
+    last, at = await head(tx), 0
+    while at < last:
+        page = await entries(tx, at, last)
+        await projections.project(tx, page)
+        at = page[-1].position
+    return last

@@ -1,0 +1,309 @@
+"""The live stream: one reader of the log for each process hands new events to everybody who watches.
+
+A watcher first catches up from the log, then lives on what the reader (the tailer) hands out. Its queue is bounded: who
+reads too slowly loses the queue, not events, and catches up from the log again. Watchers with the same filter
+share the bytes of each hand-out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+
+from schemas.event import Meta
+from schemas.topics import read_by
+from services.runtime.cloudevents import Envelope
+from services.runtime.db import Database, Row, Tx, is_transient
+from services.sitrep import log as event_log
+
+log = logging.getLogger(__name__)
+
+QUEUE = 64
+"""Hand-outs that may wait for one watcher before it has to catch up from the log."""
+PAGE = 500
+WINDOW = 50_000
+"""Positions that one catch-up query looks at: a rare filter over a long log must not be one long query."""
+POLL_S = 1.0
+"""How long the tailer relies on NOTIFY alone; a lost one costs at most this."""
+COMMENT_S = 15.0
+_COMMENT = b": still here\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a watcher may see and wants to see. None: everything.
+
+    `bbox` (west, south, east, north) takes events with a place inside; west above east crosses the antimeridian.
+    """
+
+    topics: tuple[str, ...]
+    types: tuple[str, ...] | None = None
+    bbox: tuple[float, float, float, float] | None = None
+    operations: tuple[str, ...] | None = None
+
+    def takes(self, row: Row) -> bool:
+        """Whether this row of the log passes."""
+        if row["topic"] not in self.topics:
+            return False
+        if self.types is not None and row["type"] not in self.types:
+            return False
+        if self.operations is not None and row["operation"] not in self.operations:
+            return False
+        if self.bbox is None:
+            return True
+        lon: float | None = row["lon"]
+        lat: float | None = row["lat"]
+        if lon is None or lat is None:
+            return False
+        west, south, east, north = self.bbox
+        between = west <= lon <= east if west <= east else lon >= west or lon <= east
+        return between and south <= lat <= north
+
+
+def topics_for(role: str) -> tuple[str, ...]:
+    """The topics that this role may watch: by the class in schemas/topics.py."""
+    classes = {"open"}
+    if role in ("partner", "operator", "auditor", "admin"):
+        classes.add("partner")
+    if role in ("operator", "auditor", "admin"):
+        classes.add("internal")
+    return tuple(topic.name for topic in read_by("sitrep") if topic.cls in classes)
+
+
+_COLUMNS = (
+    "position, topic, key, type, source, id, subject, sequence, time, operation, exercise, traceparent, lon, lat, data"
+)
+
+
+def message(row: Row) -> bytes:
+    """A row of the log as one Server-Sent Event."""
+    meta = Meta(
+        id=row["id"],
+        source=row["source"],
+        type=row["type"],
+        subject=row["subject"],
+        time=row["time"],
+        sequence=row["sequence"],
+        operation=row["operation"],
+        exercise=row["exercise"],
+        traceparent=row["traceparent"],
+    )
+    event = orjson.dumps(Envelope(meta, row["data"], row["topic"], key=row["key"]).structured())
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (row["position"], row["type"].encode(), event)
+
+
+async def page(tx: Tx, wanted: Filter, after: int, up_to: int) -> tuple[list[Row], int]:
+    """Rows that pass with `after` < position <= `up_to`, at most `PAGE`, and the position up to which they are all."""
+    end = min(up_to, after + WINDOW)
+    west, south, east, north = wanted.bbox or (None, None, None, None)
+    rows = await tx.fetch(
+        f"""
+        SELECT {_COLUMNS} FROM log
+        WHERE position > $1 AND position <= $2 AND topic = ANY($3::text[])
+          AND ($4::text[] IS NULL OR type = ANY($4)) AND ($5::text[] IS NULL OR operation = ANY($5))
+          AND ($6::float8 IS NULL OR (lat BETWEEN $7 AND $9
+               AND CASE WHEN $6 <= $8::float8 THEN lon BETWEEN $6 AND $8 ELSE lon >= $6 OR lon <= $8 END))
+        ORDER BY position LIMIT {PAGE}
+        """,
+        after,
+        end,
+        list(wanted.topics),
+        None if wanted.types is None else list(wanted.types),
+        None if wanted.operations is None else list(wanted.operations),
+        west,
+        south,
+        east,
+        north,
+    )
+    return rows, rows[-1]["position"] if len(rows) == PAGE else end
+
+
+class Watcher:
+    """One open stream."""
+
+    __slots__ = ("_behind", "_last_id", "_queue", "_tailer", "_wake", "wanted")
+
+    def __init__(self, tailer: Tailer, wanted: Filter, last_id: str | None) -> None:
+        self.wanted = wanted
+        self._tailer = tailer
+        self._last_id = last_id
+        self._queue: deque[tuple[int, bytes]] = deque()
+        self._wake = asyncio.Event()
+        self._behind = False
+
+    def hand(self, position: int, chunk: bytes) -> None:
+        """Called by the tailer: the events up to `position` that pass the filter."""
+        if self._behind:
+            return
+        if len(self._queue) >= QUEUE:
+            self._behind = True
+            self._queue.clear()
+        else:
+            self._queue.append((position, chunk))
+        self._wake.set()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Bytes for the client, until it goes away."""
+        yield _COMMENT  # so that the client knows at once that it is connected
+        tailer = self._tailer
+        try:
+            await tailer.enter()
+            at, reset = self._start(tailer.position)
+            if reset:
+                yield b"event: reset\nid: %d\ndata: %s\n\n" % (at, orjson.dumps({"position": at}))
+            while True:
+                # From here on the tailer hands us what comes after `joined`; what is before we read ourselves.
+                joined = tailer.join(self)
+                async for chunk, position in self._catch_up(at, joined):
+                    at = position
+                    if chunk:
+                        yield chunk
+                while not self._behind:
+                    if not self._queue:
+                        self._wake.clear()
+                        try:
+                            async with asyncio.timeout(COMMENT_S):
+                                await self._wake.wait()
+                        except TimeoutError:
+                            yield _COMMENT
+                        continue
+                    gathered = b""
+                    while self._queue:
+                        position, chunk = self._queue.popleft()
+                        if position > at:
+                            at = position
+                            gathered += chunk
+                    if gathered:
+                        yield gathered
+        finally:
+            tailer.leave(self)
+
+    def _start(self, head: int) -> tuple[int, bool]:
+        """The position after which to begin, and whether the client has to be told that its own is not in the log."""
+        if self._last_id is None or not self._last_id.strip():
+            return head, False
+        text = self._last_id.strip()
+        if text.isascii() and text.isdigit() and len(text) <= 18 and int(text) <= head:
+            return int(text), False
+        return head, True
+
+    async def _catch_up(self, after: int, up_to: int) -> AsyncIterator[tuple[bytes, int]]:
+        at = after
+        while at < up_to:
+            async with self._tailer.reading, self._tailer.db.tx() as tx:
+                rows, at = await page(tx, self.wanted, at, up_to)
+            yield b"".join(map(message, rows)), at
+
+
+class Tailer:
+    """The one reader of the log in this process; it runs while somebody watches."""
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+        self.position = 0
+        self.reading = asyncio.Semaphore(4)  # catching up must leave connections for everybody else
+        self._watchers: dict[Filter, set[Watcher]] = {}
+        self._present = 0
+        self._task: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+
+    def watcher(self, wanted: Filter, last_id: str | None) -> Watcher:
+        return Watcher(self, wanted, last_id)
+
+    async def enter(self) -> None:
+        """Start the reader if it does not run, and wait until it knows where the log ends."""
+        self._present += 1
+        if self._task is None or self._task.done():
+            self._ready.clear()
+            self._task = asyncio.create_task(self._run(), name="sitrep-tailer")
+        await self._ready.wait()
+
+    def join(self, watcher: Watcher) -> int:
+        """Hand out to this watcher whatever comes after the position that is returned."""
+        watcher._behind = False
+        watcher._queue.clear()
+        self._watchers.setdefault(watcher.wanted, set()).add(watcher)
+        return self.position
+
+    def leave(self, watcher: Watcher) -> None:
+        """Hand out to it no more; the last one to leave stops the reader."""
+        self._present -= 1
+        same = self._watchers.get(watcher.wanted)
+        if same is not None:
+            same.discard(watcher)
+            if not same:
+                del self._watchers[watcher.wanted]
+        if self._present <= 0 and self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    async def _run(self) -> None:
+        wake = asyncio.Event()
+        listener: Any = None
+        pause_s = 0.1
+        try:
+            while True:
+                try:
+                    if listener is None or listener.is_closed():
+                        listener = await self.db.listen([event_log.CHANNEL], wake)
+                    if not self._ready.is_set():
+                        async with self.db.tx() as tx:
+                            self.position = await event_log.head(tx)
+                        self._ready.set()
+                    wake.clear()
+                    await self._hand_out()
+                    pause_s = 0.1
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(POLL_S):
+                            await wake.wait()
+                    # Many watchers: gather a little, so that each gets one write for several events.
+                    await asyncio.sleep(min(0.25, self._present / 4000))
+                except Exception as error:
+                    if not is_transient(error):
+                        raise
+                    log.warning("the stream cannot read the log: %r; trying again in %.1f s", error, pause_s)
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(pause_s * 2, 5)
+        finally:
+            if listener is not None:
+                await listener.close()
+
+    async def _hand_out(self) -> None:
+        while True:
+            async with self.db.tx() as tx:
+                rows = await tx.fetch(
+                    f"SELECT {_COLUMNS} FROM log WHERE position > $1 ORDER BY position LIMIT {PAGE}", self.position
+                )
+            if not rows:
+                return
+            last: int = rows[-1]["position"]
+            told: dict[int, bytes] = {}
+            for wanted, watchers in self._watchers.items():
+                passing = [row for row in rows if wanted.takes(row)]
+                for row in passing:
+                    if row["position"] not in told:
+                        told[row["position"]] = message(row)
+                if passing:
+                    chunk = b"".join(told[row["position"]] for row in passing)
+                    for watcher in watchers:
+                        watcher.hand(last, chunk)
+            self.position = last
+            if len(rows) < PAGE:
+                return
+
+
+def tailer(app: FastAPI, db: Database) -> Tailer:
+    """This application's tailer."""
+    found = getattr(app.state, "sitrep_tailer", None)
+    if found is None:
+        found = app.state.sitrep_tailer = Tailer(db)
+    assert isinstance(found, Tailer)
+    return found

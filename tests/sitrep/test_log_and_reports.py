@@ -1,0 +1,265 @@
+"""The log, the read models and the reports, on real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import replace
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from bench.sitrep_story import AREAS, SOURCE, Story, Told, shuffled
+from schemas.incidents import IncidentUpdated
+from schemas.quarantine import RecordRefused
+from services.runtime import clock
+from services.runtime.db import Database
+from services.runtime.quarantine import Raw
+from services.sitrep import domain, log, projections, reporting
+from services.sitrep.domain import Scope
+from services.sitrep.handlers import consumer
+from tests.conftest import Wire, emitted
+
+SCOPES = [
+    Scope(),
+    Scope(allowed=("gempa-palu",)),
+    Scope("banjir-jakarta"),
+    Scope("latihan-citarum"),
+    Scope("nowhere"),
+    Scope(area="kemendagri:32.04"),
+    Scope(area="bps:32"),
+    Scope("banjir-jakarta", area="bps:3204050"),
+    Scope("latihan-citarum", area="kemendagri:32"),
+]
+
+
+async def append(db: Database, told: list[Told], batch: int = 37) -> None:
+    for at in range(0, len(told), batch):
+        async with db.tx() as tx:
+            await log.append(tx, [each.envelope() for each in told[at : at + batch]])
+
+
+async def document(db: Database, position: int, scope: Scope, *, exact: bool = True) -> bytes:
+    async with db.tx() as tx:
+        report = await reporting.document(tx, position, scope, exact=exact)
+    return b"".join(reporting.rendered(report, form, lang) for form in ("json", "md") for lang in ("id", "en"))
+
+
+async def folded(db: Database, position: int) -> domain.State:
+    async with db.tx() as tx:
+        return domain.fold(await log.entries(tx, 0, position, limit=100_000))
+
+
+async def rows_of(db: Database, table: str) -> list[tuple[object, ...]]:
+    async with db.tx() as tx:
+        return [tuple(row) for row in await tx.fetch(f"SELECT * FROM {table} ORDER BY 1, 2")]
+
+
+async def test_positions_have_no_gaps_and_each_event_stands_once_whatever_is_delivered_again(make_db):
+    db = make_db("sitrep")
+    told = list(Story(1).events(300))
+    await append(db, shuffled(told, 1))
+    await append(db, told[:100])
+    async with db.tx() as tx:
+        rows = await tx.fetch("SELECT position, source, id, received_at FROM log ORDER BY position")
+    assert [row["position"] for row in rows] == list(range(1, len(told) + 1))
+    assert {(row["source"], row["id"]) for row in rows} == {(SOURCE, each.id) for each in told}
+    assert all(one["received_at"] <= two["received_at"] for one, two in zip(rows, rows[1:], strict=False))
+
+
+async def test_two_writers_at_once_leave_no_gap_and_no_repeat(make_db):
+    db = make_db("sitrep")
+    told = list(Story(2).events(400))
+    await asyncio.gather(append(db, told, 13), append(db, told[::-1], 29), append(db, shuffled(told, 3), 7))
+    async with db.tx() as tx:
+        rows = await tx.fetch("SELECT position, id, received_at FROM log ORDER BY position")
+    assert [row["position"] for row in rows] == list(range(1, len(told) + 1))
+    assert {row["id"] for row in rows} == {each.id for each in told}
+    assert all(one["received_at"] <= two["received_at"] for one, two in zip(rows, rows[1:], strict=False))
+
+
+async def test_received_at_never_goes_back_when_the_clock_does(make_db):
+    db = make_db("sitrep")
+    told = list(Story(3).events(20))
+    await append(db, told[:10])
+    clock.shift(timedelta(hours=-2))
+    await append(db, told[10:])
+    async with db.tx() as tx:
+        instants = [row["received_at"] for row in await tx.fetch("SELECT received_at FROM log ORDER BY position")]
+    assert instants == sorted(instants)
+    assert instants[9] < instants[10]
+
+
+async def test_a_state_below_the_newest_is_kept_and_marked_superseded(make_db):
+    db = make_db("sitrep")
+    wire = Wire(consumer, db)
+    opened = Story(4).incident()
+    newer = IncidentUpdated(**opened.model_dump() | {"title": "newer"})
+    await wire.deliver(newer, id="b", sequence=2)
+    await wire.deliver(opened, id="a", sequence=1)
+    await wire.deliver(newer, id="b", sequence=2)
+    async with db.tx() as tx:
+        rows = await tx.fetch("SELECT id, superseded FROM log ORDER BY position")
+        titles = await tx.fetch("SELECT title, until_position FROM incident")
+    assert [tuple(row) for row in rows] == [("b", False), ("a", True)]
+    assert [tuple(row) for row in titles] == [("newer", projections.OPEN_END)]
+
+
+async def test_the_read_models_give_the_same_bytes_as_the_fold_of_the_log_at_any_position(make_db):
+    db = make_db("sitrep")
+    told = list(Story(5).events(700))
+    await append(db, shuffled(told, 5))
+    state = domain.State()
+    at = 0
+    for position in sorted(random.Random(5).sample(range(1, len(told)), 12)) + [len(told)]:
+        async with db.tx() as tx:
+            domain.fold(await log.entries(tx, at, position), state)
+        at = position
+        for scope in SCOPES:
+            report = domain.report(domain.picture(state, scope), scope, exact=True)
+            expected = b"".join(
+                reporting.rendered(report, form, lang) for form in ("json", "md") for lang in ("id", "en")
+            )
+            assert await document(db, position, scope) == expected, (position, scope)
+
+
+async def test_a_report_as_of_an_instant_equals_the_one_made_live_at_it(make_db):
+    db = make_db("sitrep")
+    told = shuffled(list(Story(6).events(400)), 6)
+    live: dict[str, tuple[int, bytes]] = {}
+    for at in range(0, len(told), 23):
+        await append(db, told[at : at + 23])
+        async with db.tx() as tx:
+            position = await log.head(tx)
+            as_of = await tx.fetchval("SELECT received_at FROM log WHERE position = $1", position)
+        live[as_of] = (position, await document(db, position, Scope()))
+    for as_of, (position, expected) in live.items():
+        async with db.tx() as tx:
+            assert await log.position_at(tx, as_of) == position
+        assert await document(db, position, Scope()) == expected
+
+
+async def test_the_read_models_rebuilt_from_the_log_equal_the_live_ones(make_db):
+    db = make_db("sitrep")
+    await append(db, shuffled(list(Story(7).events(600)), 7))
+    live = {table: await rows_of(db, table) for table in projections.TABLES}
+    assert all(live.values()), "every read model has rows, or this test says nothing"
+    async with db.tx() as tx:
+        await log.rebuild(tx)
+    assert {table: await rows_of(db, table) for table in projections.TABLES} == live
+
+
+async def test_each_report_counts_once_however_often_it_comes_and_whatever_becomes_of_it(make_db):
+    db = make_db("sitrep")
+    wire = Wire(consumer, db)
+    story = Story(8, (("banjir-jakarta", False),))
+    reports = [story.report() for _ in range(20)]
+    story.incident()
+    for report in reports:
+        await wire.deliver(report, id=f"r-{report.report_id}")
+        await wire.deliver(report, id=f"r-{report.report_id}")
+    for sequence in range(2, 30):
+        linked = story.linked()
+        assert linked is not None
+        await wire.deliver(linked, sequence=sequence)
+    state = await folded(db, 1000)
+    found = domain.picture(state, Scope("banjir-jakarta"))
+    assert found.reports == 20
+    async with db.tx() as tx:
+        assert (await projections.picture(tx, await log.head(tx), Scope("banjir-jakarta"))).reports == 20
+
+
+async def test_live_reports_hold_no_exercise_and_an_operation_only_its_own(make_db):
+    db = make_db("sitrep")
+    life = Story(9, (("banjir-jakarta", False),))
+    drill = Story(10, (("latihan-citarum", True),))
+    other = Story(11, (("gempa-palu", False),))
+    await append(db, list(life.events(150)))
+    async with db.tx() as tx:
+        alone = await projections.picture(tx, await log.head(tx), Scope("banjir-jakarta"))
+        all_live = await projections.picture(tx, await log.head(tx), Scope())
+    responders = {"responders": 0, "responder_people": 0}
+    assert alone == replace(all_live)
+    await append(db, list(drill.events(150)) + list(other.events(150)))
+    async with db.tx() as tx:
+        head = await log.head(tx)
+        again = await projections.picture(tx, head, Scope("banjir-jakarta"))
+        drilled = await projections.picture(tx, head, Scope("latihan-citarum"))
+        both = await projections.picture(tx, head, Scope())
+        palu = await projections.picture(tx, head, Scope("gempa-palu"))
+    same = {
+        "position": head,
+        "received_at": again.received_at,
+        **responders,
+        "reports_recent": 0,
+        "incidents_recent": 0,
+    }
+    assert replace(again, **same) == replace(alone, **same)  # responders serve any operation
+    assert drilled.reports > 0
+    assert both.reports == again.reports + palu.reports
+    assert both.incidents["open"] == again.incidents["open"] + palu.incidents["open"]
+    assert [line.operation_id for line in both.operations] == ["banjir-jakarta", "gempa-palu"]
+
+
+async def test_a_malformed_record_is_refused_with_its_reason_and_its_batch_goes_on(make_db):
+    db = make_db("sitrep")
+    wire = Wire(consumer, db)
+    story = Story(12)
+    events = [story.incident() for _ in range(6)]
+    raws = [wire.raw(event) for event in events]
+    bad = {
+        1: b'{"incident_id": ',
+        2: events[2].to_bytes().replace(b'"status":"open"', b'"status":"ajar"'),
+        3: events[3].to_bytes().replace(b'"title":"', b'"title":"\\u0000'),
+        4: events[4].to_bytes().replace(str(events[4].incident_id).encode(), str(uuid4()).encode()),
+    }
+    raws = [_with_value(raw, bad[at]) if at in bad else raw for at, raw in enumerate(raws)]
+    await wire.deliver_raw(raws)
+    async with db.tx() as tx:
+        positions = [row["position"] for row in await tx.fetch("SELECT position FROM log ORDER BY position")]
+        assert await tx.fetchval("SELECT count(*) FROM incident") == 2
+    assert positions == [1, 2]
+    refused = await emitted(db, RecordRefused)
+    assert [record.pointer for record in refused] == ["", "/data/status", "/data", "/subject"]
+
+
+def _with_value(raw: Raw, value: bytes) -> Raw:
+    return replace(raw, value=value)
+
+
+@pytest.mark.parametrize("area", [None, *(area for area in AREAS if area)])
+async def test_an_area_counts_what_lies_within_it_and_nothing_beside_it(make_db, area):
+    db = make_db("sitrep")
+    await append(db, list(Story(13).events(200)))
+    async with db.tx() as tx:
+        head = await log.head(tx)
+        found = await projections.picture(tx, head, Scope(area=area))
+        rows = await tx.fetch(
+            "SELECT admin FROM incident WHERE until_position = 9223372036854775807 AND NOT exercise AND status = 'open'"
+        )
+    within = {
+        None: set(AREAS),
+        "kemendagri:32.04": {"kemendagri:32.04", "kemendagri:32.04.05", "bps:3204", "bps:3204050"},
+        "bps:3204": {"kemendagri:32.04", "kemendagri:32.04.05", "bps:3204", "bps:3204050"},
+        "kemendagri:32.04.05": {"kemendagri:32.04.05"},
+        "bps:3204050": {"bps:3204050"},
+        "kemendagri:32.73": {"kemendagri:32.73"},
+        "kemendagri:32.040": {"kemendagri:32.040"},
+    }[area]
+    assert found.incidents["open"] == sum(row["admin"] in within for row in rows) > 0
+
+
+async def test_the_stream_is_told_of_an_append_only_after_the_commit(make_db):
+    db = make_db("sitrep")
+    wake = asyncio.Event()
+    listener = await db.listen([log.CHANNEL], wake)
+    try:
+        told = list(Story(14).events(3))
+        async with db.tx() as tx:
+            await log.append(tx, [each.envelope() for each in told])
+            await asyncio.sleep(0)
+            assert not wake.is_set()
+        await asyncio.wait_for(wake.wait(), 5)
+    finally:
+        await listener.close()
