@@ -56,13 +56,16 @@ def is_transient(error: BaseException) -> bool:
 
 
 def to_json(value: Any) -> str:
-    """JSON text for a jsonb parameter; jsonb columns of raw rows come back as text for `from_json`."""
+    """JSON text for a jsonb parameter; `from_json` reads what a jsonb column gives back."""
     return orjson.dumps(value, default=str).decode()
 
 
-def from_json(text: str | bytes | None) -> Any:
-    """What a jsonb column of a raw row holds."""
-    return None if text is None else orjson.loads(text)
+def from_json(value: Any) -> Any:
+    """What a jsonb column of a raw row holds: an object or array, however the connection gives it back.
+
+    SQLAlchemy teaches its asyncpg connections to decode jsonb by themselves; a bare asyncpg connection gives text.
+    """
+    return orjson.loads(value) if isinstance(value, str | bytes) else value
 
 
 class Tx:

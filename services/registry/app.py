@@ -1,0 +1,9 @@
+"""The registry put together."""
+
+from __future__ import annotations
+
+from services.registry.actions import keep_standing_open
+from services.registry.api import router
+from services.runtime.service import Service
+
+service = Service("registry", router=router, loops=[keep_standing_open])

@@ -1,0 +1,300 @@
+"""What callers send to the registry, checked once as it comes in.
+
+What is made takes unknown fields and ignores them, as our events do; a change names only fields that exist, so that
+a misspelt one is not taken for a change that was made.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import available_timezones
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from schemas import vocabulary
+from schemas.operations import DeclaredStatus
+from schemas.responders import Certificate, Skill
+from schemas.values import AreaCode, Code, Count, Lat, Lon, OperationId, Period, Quantity
+from services.registry.domain import misfit
+from services.runtime import vault
+
+_GLIDE = re.compile(r"[A-Z]{2}-\d{4}-\d{6}-[A-Z]{3}(?:-[A-Z0-9]{1,10})?")
+
+
+def _glide(number: str) -> str:
+    if not _GLIDE.fullmatch(number):
+        raise ValueError("a GLIDE number looks like FL-2026-000123-IDN")
+    return number
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _zone(name: str) -> str:
+    if name not in _zones():
+        raise ValueError("no such time zone; Indonesia has Asia/Jakarta, Asia/Makassar and Asia/Jayapura")
+    return name
+
+
+def _hazard(word: Any) -> Any:
+    return vocabulary.hazard_of(word) or word if isinstance(word, str) else word
+
+
+def _item(word: Any) -> Any:
+    if not isinstance(word, str) or word in vocabulary.items():
+        return word
+    return vocabulary.item_of(word) or word
+
+
+def _skill(given: Any) -> Any:
+    """`"medic"`, `"tenaga medis"` and `{"skill": "medic", "level": 3}` all name a skill."""
+    if isinstance(given, str):
+        given = {"skill": given}
+    word = given.get("skill") if isinstance(given, dict) else None
+    if not isinstance(word, str) or word in vocabulary.skills():
+        return given
+    return {**given, "skill": vocabulary.skill_of(word) or word}
+
+
+def _best(skills: tuple[Skill, ...]) -> tuple[Skill, ...]:
+    """Each skill once, with its highest level."""
+    best: dict[str, Skill] = {}
+    for skill in skills:
+        if skill.skill not in best or best[skill.skill].level < skill.level:
+            best[skill.skill] = skill
+    return tuple(best.values())
+
+
+def _bbox(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    west, south, east, north = box
+    if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
+        raise ValueError("bbox is west, south, east, north in degrees")
+    return box
+
+
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=500)]
+Place = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+Glide = Annotated[str, StringConstraints(max_length=40), AfterValidator(_glide)]
+Zone = Annotated[str, StringConstraints(max_length=60), AfterValidator(_zone)]
+Hazard = Annotated[Code, BeforeValidator(_hazard)]
+Hazards = Annotated[tuple[Hazard, ...], Field(max_length=30)]
+Areas = Annotated[tuple[AreaCode, ...], Field(max_length=200)]
+Box = Annotated[tuple[float, float, float, float], AfterValidator(_bbox)]
+Item = Annotated[Code, BeforeValidator(_item)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+Phone = Annotated[str, StringConstraints(max_length=40), AfterValidator(vault.normal_number)]
+"""A telephone number in any common spelling; E.164 once checked."""
+Skills = Annotated[tuple[Annotated[Skill, BeforeValidator(_skill)], ...], Field(max_length=50), AfterValidator(_best)]
+Certificates = Annotated[tuple[Certificate, ...], Field(max_length=50)]
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})?$")]
+Languages = Annotated[tuple[Language, ...], Field(max_length=20)]
+Availability = Annotated[tuple[Period, ...], Field(max_length=100)]
+TravelLimit = Annotated[float, Field(gt=0, le=2000)]
+DeliveryLimit = Annotated[float, Field(gt=0, le=10_000)]
+Heads = Annotated[int, Field(ge=1, le=10_000)]
+Source = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class Order(BaseModel):
+    """Something to be made."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Change(BaseModel):
+    """Fields to be changed; those that are not named stay as they are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.model_fields_set - {"reason"}:
+            raise ValueError("name at least one field to change")
+        return self
+
+    def changes(self) -> dict[str, Any]:
+        """The fields that were named, as Python values."""
+        return {name: getattr(self, name) for name in self.model_fields_set - {"reason"}}
+
+
+class OperationOrder(Order):
+    id: OperationId
+    title: Title
+    glide: Glide | None = None
+    hazards: Hazards = ()
+    areas: Areas = ()
+    bbox: Box | None = None
+    timezone: Zone = "Asia/Jakarta"
+    lead: Slug | None = None
+    status: DeclaredStatus | None = None
+    phase: Code | None = None
+    exercise: bool = False
+
+
+class OperationChange(Change):
+    title: Title = ""
+    glide: Glide | None = None
+    hazards: Hazards = ()
+    areas: Areas = ()
+    bbox: Box | None = None
+    timezone: Zone = ""
+    lead: Slug | None = None
+    status: DeclaredStatus | None = None
+    phase: Code | None = None
+    exercise: bool = False
+    closed: bool = False
+    reason: Reason | None = None
+
+
+class OrganisationOrder(Order):
+    """`sectors` are OCHA cluster codes (SHL, WSH, HEA …); `kind` is government, ngo, community, private …"""
+
+    id: Slug
+    name: Title
+    kind: Code = "ngo"
+    sectors: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{3,6}$")], ...], Field(max_length=30)
+    ] = ()
+    areas: Areas = ()
+
+
+class OrganisationChange(Change):
+    name: Title = ""
+    kind: Code = ""
+    sectors: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{3,6}$")], ...], Field(max_length=30)
+    ] = ()
+    areas: Areas = ()
+    reason: Reason | None = None
+
+
+class Home(BaseModel):
+    """Where somebody starts from. Kept sealed; events carry an H3 cell of resolution 8 in its place."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    lon: Lon
+    lat: Lat
+    place: Place | None = None
+
+
+class Registration(Order):
+    """A person or a team that can act. Without a token a telephone number is needed."""
+
+    kind: Literal["person", "team"] = "person"
+    name: Name | None = None
+    phone: Phone | None = None
+    location: Home | None = None
+    organisation: Slug | None = None
+    skills: Skills = ()
+    certificates: Certificates = ()
+    languages: Languages = ()
+    travel_limit_km: TravelLimit = 25
+    capacity: Heads = 1
+    minimum_team: Heads = 1
+    availability: Availability = ()
+    operation: OperationId | None = None
+    source: Source | None = None
+    external_id: ExternalId | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        found = misfit(self.kind, self.capacity, self.minimum_team)
+        if found:
+            raise at(found[0], found[1])
+        return self
+
+
+class ResponderChange(Change):
+    name: Name = ""
+    phone: Phone | None = None
+    location: Home | None = None
+    organisation: Slug | None = None
+    skills: Skills = ()
+    certificates: Certificates = ()
+    languages: Languages = ()
+    travel_limit_km: TravelLimit = 25
+    capacity: Heads = 1
+    minimum_team: Heads = 1
+    availability: Availability = ()
+    status: Literal["confirmed", "withdrawn"] = "confirmed"
+    reason: Reason | None = None
+
+
+class LotPlace(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    lon: Lon
+    lat: Lat
+    place: Place | None = None
+
+
+class LotOrder(Order):
+    """A lot: a stock of one item at one place, vehicles, or a donor's pledge. `quantity` in the item's unit."""
+
+    kind: Literal["stock", "vehicle", "pledge"] = "stock"
+    item: Item
+    quantity: Quantity
+    unit: Code | None = None
+    location: LotPlace
+    place: Place | None = None
+    organisation: Slug | None = None
+    delivery_limit_km: DeliveryLimit = 100
+    expires_at: AwareDatetime | None = None
+    operation: OperationId | None = None
+    source: Source | None = None
+    external_id: ExternalId | None = None
+
+    @model_validator(mode="after")
+    def _in_its_unit(self) -> Self:
+        unit = vocabulary.unit(self.item)
+        if self.unit and unit and self.unit != unit:
+            raise at("unit", f"{self.item} is counted in {unit}")
+        return self
+
+    @property
+    def counted_in(self) -> str:
+        return vocabulary.unit(self.item) or self.unit or "unit"
+
+
+class LotChange(Change):
+    quantity: Count = 0
+    location: LotPlace | None = None
+    place: Place | None = None
+    organisation: Slug | None = None
+    delivery_limit_km: DeliveryLimit = 100
+    expires_at: AwareDatetime | None = None
+    status: Literal["available", "withdrawn"] = "available"
+    reason: Reason | None = None
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if "location" in self.model_fields_set and self.location is None:
+            raise at("location", "a lot is somewhere; withdraw it when it is gone")
+        return self
+
+
+def at(field: str, reason: str) -> ValidationError:
+    """A fault found by comparing fields, told at the field that is to be changed."""
+    error = InitErrorDetails(
+        type=PydanticCustomError("unfit", "{reason}", {"reason": reason}), loc=(field,), input=None
+    )
+    return ValidationError.from_exception_data("body", [error])
