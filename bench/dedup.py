@@ -17,6 +17,7 @@ import math
 import os
 import platform
 import random
+import re
 import resource
 import sys
 import time
@@ -352,7 +353,10 @@ def write_fit(data: Path) -> LinkSettings:
     values["weights"] = {name: round(float(w), 3) + 0.0 for name, w in zip(FEATURES, theta[1:], strict=True)}
     counts = Counter(pairs.sets)
     values["fitted_on"] = ", ".join(f"{n} labelled pairs of {name}" for name, n in sorted(counts.items()))
-    SETTINGS.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    written = json.dumps(values, indent=2, ensure_ascii=False)
+    # A list of words stays on one line, as a person would write it.
+    written = re.sub(r"\[\s+(\"[^\[\]]*?)\s+\]", lambda m: "[" + " ".join(m[1].split()) + "]", written)
+    SETTINGS.write_text(written + "\n", encoding="utf-8")
     return LinkSettings.of(values)
 
 

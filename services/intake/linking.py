@@ -16,7 +16,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta, timezone, tzinfo
-from heapq import nlargest, nsmallest
+from heapq import nsmallest
 from importlib import resources
 from math import asin, cos, exp, floor, log, log10, radians, sin, sqrt
 from typing import Any, Literal, TypeVar
@@ -31,7 +31,7 @@ SIGNS: Mapping[str, int] = {name: -1 if name in ("template", "len") else 1 for n
 WIB = timezone(timedelta(hours=7), "WIB")
 
 _RARE_WORDS = 8  # words by which a report is found again
-_POSTINGS = 40  # newest reports kept for one word or contact
+_POSTINGS = 24  # newest reports kept for one word or contact
 _CELL_DEG = 0.004
 _CELL_REPORTS = 16  # newest reports looked at in one grid cell
 _AREA_REPORTS = 40
@@ -46,7 +46,8 @@ _K = TypeVar("_K", int, str)
 @dataclass(frozen=True, slots=True)
 class LinkReport:
     """What linking knows of one report. `text` is title and text together, unmasked where the caller has it;
-    `contact` an opaque contact id; `location_text` is read as part of the text; `official`: a row of an official file, one statement of its area and day."""
+    `location_text` is read as part of it. `contact` is an opaque contact id. `official`: a row of an official file,
+    one statement of its area and day."""
 
     report_id: UUID
     text: str
@@ -89,6 +90,7 @@ class LinkSettings:
     suggest: float
     near_km: float  # nearness falls to 1/e at this distance, and at near_hours
     near_hours: float
+    pin_texts: int  # a pin with more distinct texts may be a map's default: it is worth less, and nothing by itself
     same_area: float  # what an equal area code is worth beside nearness 1 of an equal pin; not fitted: no labels
     most_reports: int  # no more reports in an incident, exact copies of its own (text and pin) apart
     most_km: float  # no wider incident: 10 km, less what spherical distance may differ from geodesic
@@ -107,6 +109,7 @@ class LinkSettings:
     weak_cos: float  # below this likeness no link further than weak_km from the incident's first report, or
     weak_km: float  # contact_km with a shared contact
     copy_cos: float
+    unnamed_hazards: tuple[str, ...]  # codes that say no more than none at all
     compatible_hazards: tuple[tuple[str, ...], ...]  # hazards of one group may be told of one incident
 
     @staticmethod
@@ -120,9 +123,9 @@ class LinkSettings:
         for name, weight in values["weights"].items():
             if weight * SIGNS[name] < 0:
                 raise ValueError(f"linking settings: the weight of {name} has the wrong sign")
+        lists = {name: tuple(values[name]) for name in ("lasting_hazards", "unnamed_hazards")}
         groups = tuple(tuple(group) for group in values["compatible_hazards"])
-        lasting = tuple(values["lasting_hazards"])
-        return LinkSettings(**{**values, "compatible_hazards": groups, "lasting_hazards": lasting})
+        return LinkSettings(**{**values, **lists, "compatible_hazards": groups})
 
 
 DEFAULT = LinkSettings.of(json.loads(resources.files("services.intake").joinpath("linking_weights.json").read_text()))
@@ -132,8 +135,21 @@ class _Record:
     """One indexed report: words as ids, no text."""
 
     __slots__ = (
-        "admin", "area", "at", "contacts", "hazard", "incident", "key", "lat", "length", "lon",
-        "official", "numbered", "pin", "report_id", "words",
+        "admin",
+        "area",
+        "at",
+        "contacts",
+        "hazard",
+        "incident",
+        "key",
+        "lat",
+        "length",
+        "lon",
+        "numbered",
+        "official",
+        "pin",
+        "report_id",
+        "words",
     )  # fmt: skip
 
     report_id: UUID
@@ -373,7 +389,7 @@ class Linker:
         record.key = reading.key
         record.official = report.official
         record.at = report.observed_at.timestamp() / 3600.0
-        record.hazard = report.hazard
+        record.hazard = report.hazard if report.hazard not in self.settings.unnamed_hazards else None
         record.admin = report.admin
         record.length = reading.length
         record.incident = None
@@ -539,8 +555,14 @@ class Linker:
                 other = records[number]
                 if other is not None and abs(record.at - other.at) <= _WINDOW_HOURS:
                     likely[number] = likely.get(number, 0.0) + 4.0
-        live = [n for n in likely if (r := records[n]) is not None and r.incident is not None]
-        return nlargest(_SCORED, live, key=lambda n: (likely[n], n))
+        best = []
+        for _, number in sorted(zip(likely.values(), likely.keys(), strict=True), reverse=True):
+            found = records[number]
+            if found is not None and found.incident is not None:
+                best.append(number)
+                if len(best) == _SCORED:
+                    break
+        return best
 
     def _weighed(self, record: _Record) -> tuple[frozenset[int], float, float, frozenset[int]]:
         """What every comparison of the record needs: its words, their IDF mass, the IDF of a new word."""
@@ -580,8 +602,8 @@ class Linker:
             near = exp(-km / settings.near_km - hours / settings.near_hours)
             if record.pin == other.pin:
                 texts = self._pin_texts.get(record.pin, 0)
-                if texts > 4:
-                    near /= 1.0 + 1.5 * log10(texts / 4.0)
+                if texts > settings.pin_texts:
+                    near /= 1.0 + 1.5 * log10(texts / settings.pin_texts)
         elif record.area and other.area and record.pin == other.pin:
             close = settings.same_area
             near = close * exp(-abs(record.at - other.at) / settings.near_hours)
@@ -633,6 +655,8 @@ class Linker:
             gap = max(incident.first_at - record.at, record.at - incident.last_at)
             if gap > settings.episode_hours and likeness < settings.episode_cos:
                 return False
+        if not values["rare"] and not contact and self._default_pin(record, other):
+            return False
         shorter = min(record.length, other.length)
         strong = (likeness >= settings.far_cos and shorter >= settings.far_words) or (
             values["wcont"] >= settings.far_contained and shorter >= settings.far_contained_words
@@ -651,6 +675,13 @@ class Linker:
             reach = settings.contact_km if contact else settings.weak_km
             return haversine_km(record.lon, record.lat, *incident.first) <= reach
         return True
+
+    def _default_pin(self, record: _Record, other: _Record) -> bool:
+        """Whether at one side's point so many told of so many things that it may be the middle of a map."""
+        return any(
+            isinstance(r.pin, tuple) and self._pin_texts.get(r.pin, 0) > self.settings.pin_texts
+            for r in (record, other)
+        )
 
     def _lasts(self, incident: _Incident, record: _Record) -> bool:
         """Whether neither side names a hazard that comes and goes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 from dataclasses import replace
@@ -79,7 +80,7 @@ def town() -> Linker:
         pytest.param("Banjir sepinggang di Kampung Arus, 30 orang butuh perahu", "Banjir sepinggang di Kampung Arus, "
                      "30 orang butuh perahu!!", 0.0, 0.5, id="the same message again"),
         pytest.param("Banjir sepinggang di Kampung Arus Cawang, 30 orang butuh perahu karet",
-                     "tlg perahu karet utk kp arus cawang, bnjr sepinggang", 0.0003, 2, id="told in other words nearby"),
+                     "tlg perahu karet utk kp arus cawang, bnjr sepinggang", 0.0003, 2, id="told in other words"),
         pytest.param("Tanggul Latuharhary jebol di dekat stasiun Sudirman", "Tanggul Latuharhary jebol dekat stasiun "
                      "sudirman air masuk jalan", 0.002, 1, id="a named place two hundred metres away"),
     ],
@@ -336,7 +337,8 @@ def test_corrections_by_an_operator_are_followed() -> None:
     place(linker, a)
     place(linker, b)
     first = linker.incident_of(a.report_id)
-    assert first is not None and linker.incident_of(b.report_id) == first
+    assert first is not None
+    assert linker.incident_of(b.report_id) == first
 
     later = make_report("c", text + " parah", 2)
     other = UUID(int=99)
@@ -358,7 +360,8 @@ def test_every_link_explains_itself() -> None:
     linker = town()
     place(linker, make_report("a", "Tanggul Latuharhary jebol dekat stasiun Sudirman"))
     link = linker.decide(make_report("b", "Tanggul Latuharhary jebol, stasiun Sudirman tergenang", 1))
-    assert link.outcome == "linked" and DEFAULT.automatic <= link.score <= 1
+    assert link.outcome == "linked"
+    assert DEFAULT.automatic <= link.score <= 1
     assert {"near_time", "rare", "cos"} <= set(link.parts)
     assert link.parts["near_time"] > 0
 
@@ -387,5 +390,37 @@ def test_a_faulty_settings_file_is_refused(change: Any) -> None:
         LinkSettings.of(faulty)
 
 
-def test_the_shipped_settings_are_accepted() -> None:
+def test_the_shipped_settings_are_accepted_and_name_known_hazards() -> None:
     assert LinkSettings.of(values()) == DEFAULT
+    with resources.files("schemas").joinpath("vocabulary", "hazards.csv").open(encoding="utf-8") as file:
+        known = {row["code"] for row in csv.DictReader(file)}
+    grouped = [hazard for group in DEFAULT.compatible_hazards for hazard in group]
+    assert known >= {*grouped, *DEFAULT.lasting_hazards, *DEFAULT.unnamed_hazards}
+    assert len(grouped) == len(set(grouped)), "a hazard in two groups would join what neither group joins"
+
+
+def test_a_hazard_called_other_is_no_hazard() -> None:
+    linker = town()
+    text = "Pohon tumbang menutup jalan Cemara dekat pasar Rumput"
+    place(linker, make_report("a", text, hazard="other"))
+    assert linker.decide(make_report("z", text + " macet", hours=1, hazard="wind")).outcome == "linked"
+
+
+def test_a_default_pin_does_not_join_unlike_texts() -> None:
+    linker = town()
+    texts = [
+        "Tanjung Duren utara tergenang",
+        "Taruma Kencana sepinggang",
+        "Pondok Karya macet",
+        "Ciledug Indah mengungsi",
+    ]
+    for n, text in enumerate(texts):
+        place(linker, make_report(n, text, n * 30))
+    link = linker.decide(make_report("z", "Pluit beberapa titik", 91))
+    assert link.outcome != "linked"
+
+
+def test_a_hashtag_joins_nothing() -> None:
+    linker = town()
+    place(linker, make_report("a", "#KaliMeluap #BanjirKiriman tolong di atasi"))
+    assert linker.decide(make_report("z", "#KaliMeluap #BanjirKiriman cepat", 1, lon=106.874)).outcome != "linked"

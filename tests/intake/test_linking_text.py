@@ -52,7 +52,8 @@ def test_one_telephone_number_is_one_contact_however_it_is_written(text: str) ->
 def test_placeholders_that_name_a_contact_count_and_those_that_name_nobody_do_not() -> None:
     assert read("call [phone_92143b] or [email_eed0b7]").contacts == ("phone:92143b", "email:eed0b7")
     masked = read("hubungi [nomor] atau [email]")
-    assert masked.contacts == () and masked.words == ("hubungi", "atau")
+    assert masked.contacts == ()
+    assert masked.words == ("hubungi", "atau")
 
 
 def test_equal_texts_have_one_key_and_other_numbers_another() -> None:

@@ -106,7 +106,7 @@ GAP = st.sampled_from(["", " ", "-", ".", " - ", "\u200b"])
 def spaced(digits: str, cuts: list[int], gap: str) -> str:
     parts, at = [], 0
     for cut in cuts:
-        if 0 < cut and at + cut < len(digits):
+        if cut > 0 and at + cut < len(digits):
             parts.append(digits[at : at + cut])
             at += cut
     return gap.join([*parts, digits[at:]])
