@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree  # type: ignore[import-untyped]
+from scipy.spatial import cKDTree
 
 from services.matching.engine import rules
 from services.matching.engine.model import EARTH_KM, Arrays, Bools, Floats, Settings, chord_of, km_of

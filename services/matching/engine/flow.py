@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from ortools.graph.python import min_cost_flow  # type: ignore[import-untyped]
+from ortools.graph.python import min_cost_flow
 
 from services.matching.engine.candidates import Arcs
 from services.matching.engine.model import COST_MAX, UNREACHED, Arrays, Ints, Settings
@@ -120,8 +120,8 @@ def duals(a: Arrays, arcs: Arcs, weight: Ints, kept: KeptArcs, units: Ints, roun
     None where the flow is not proved optimal: a price falls below zero, labels still fall after so many rounds, or the
     bound does not reach the objective.
 
-    Label-correcting, from a source with room (price 0) and the unmet arcs outward; after the first round only the arcs of
-    sources whose price fell are looked at again.
+    Label-correcting, from a source with room (price 0) and the unmet arcs outward; after the first round only the
+    arcs of sources whose price fell are looked at again.
     """
     load = np.bincount(arcs.source, units, a.sources).astype(np.int64)
     full = load >= a.source_capacity

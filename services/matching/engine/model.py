@@ -33,9 +33,9 @@ UNREACHED = 2**61
 class NeedLine:
     """Units of one skill or one item still to be covered at one place.
 
-    `start` and `end` bound the work; `duration_s` says how long it takes within them (None: all of the window, worked in
-    shifts). `exclude` holds responders and lots that may not serve it (declined, cool-down). `vulnerability` (0 to 1) and
-    `declared_at` only order needs of one severity, except `Settings.lift_after_s`.
+    `start` and `end` bound the work; `duration_s` says how long it takes within them (None: all of the window, worked
+    in shifts). `exclude` holds responders and lots that may not serve it (declined, cool-down). `vulnerability` (0 to
+    1) and `declared_at` only order needs of one severity, except `Settings.lift_after_s`.
     """
 
     need_id: Id
@@ -123,9 +123,9 @@ class Settings:
     """What an operations centre may decide about the plan.
 
     `ladder` strict: no number of lower needs outweighs one unit of a higher severity. `policy_weights` are used with
-    ladder "policy" and wherever bundles are weighed. The weights of cost parts are for one unit and sum to at most 10,000;
-    the in-level weights stay below one step of severity by construction. `lift_after_s`: a need that waits longer than
-    this counts one level higher (None: never).
+    ladder "policy" and wherever bundles are weighed. The weights of cost parts are for one unit and sum to at most
+    10,000; the in-level weights stay below one step of severity by construction. `lift_after_s`: a need that waits
+    longer than this counts one level higher (None: never).
     """
 
     ladder: Literal["strict", "policy"] = "strict"
@@ -217,11 +217,12 @@ class Assignment:
 class Plan:
     """The plan, with the proof that it is the best one.
 
-    `objective` = costs of served units + weights of unmet units + switch tax of units moved; `bound` comes from the duals
-    alone, so `gap` = objective - bound is zero exactly when the plan is proved optimal. Bundles and minimum teams can
-    leave a gap; `proved` says of what. `unmet_by_severity` goes by declared severity. `shadow` is what one more unit of
-    capacity would save at each unmet need; `prices` what one more unit of a used-up responder or lot is worth.
-    `filters` counts for needs with unmet units who is left after each hard rule, in the order of FILTERS.
+    `objective` = costs of served units + weights of unmet units + switch tax of units moved; `bound` comes from the
+    duals alone, so `gap` = objective - bound is zero exactly when the plan is proved optimal. Bundles and minimum
+    teams can leave a gap, and `method` says how they were met. `unmet_by_severity` goes by declared severity.
+    `shadow` is what one more unit of capacity would save at each unmet need; `prices` what one more unit of a used-up
+    responder or lot is worth. `filters` counts for needs with unmet units who is left after each hard rule, in the
+    order of FILTERS.
     """
 
     assignments: tuple[Assignment, ...]
@@ -572,7 +573,7 @@ def _close_zones(
     Of a window cut in two the longer piece stays; the routes between are not looked at.
     """
     if settings.zones:
-        import shapely  # type: ignore[import-untyped]
+        import shapely
     for zone in settings.zones:
         shape = shapely.Polygon(zone.polygon)
         lon, lat, slon, slat = points

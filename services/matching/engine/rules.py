@@ -38,8 +38,8 @@ def travel_s(km: Floats, settings: Settings) -> Floats:
 def times(a: Arrays, p: Pairs, settings: Settings) -> tuple[Bools, Ints, Ints]:
     """Whether a window of the source holds the work, and when it begins and ends there (first window that does).
 
-    Work without a stated duration lasts to the end of the need's window, at most one shift; whoever comes late must still
-    find `minimum_stay_s` (or half of a shorter window) left of it.
+    Work without a stated duration lasts to the end of the need's window, at most one shift; whoever comes late must
+    still find `minimum_stay_s` (or half of a shorter window) left of it.
     """
     way = np.ceil(travel_s(p.km, settings)).astype(np.int64)
     start, end, duration = a.need_start[p.need], a.need_end[p.need], a.need_duration[p.need]

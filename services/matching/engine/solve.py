@@ -54,13 +54,14 @@ def solve(
 ) -> Plan:
     """The plan of least cost for these needs, and the proof that there is none better.
 
-    Pure and deterministic: equal input in any order gives equal `Plan.to_bytes()`. Safe in a worker thread or process: it
-    shares nothing. OR-Tools keeps Python's lock while it solves, so a large plan belongs in a process.
+    Pure and deterministic: equal input in any order gives equal `Plan.to_bytes()`. Safe in a worker thread or
+    process: it shares nothing. OR-Tools keeps Python's lock while it solves, so a large plan belongs in a process.
 
-    `needs` carry the units still to cover; work already accepted is not passed in: take it off `quantity`, and put it in
-    the responder's `busy` (or off `capacity`, or the lot's `quantity`). `kept` are proposals and open offers, which may
-    move for a tax; pairs that are no longer feasible are dropped from it. Several entries of a pair are added up, at
-    their highest tax. One plan gives a person one assignment; whoever is free again later is planned for later.
+    `needs` carry the units still to cover; work already accepted is not passed in: take it off `quantity`, and put it
+    in the responder's `busy` (or off `capacity`, or the lot's `quantity`). `kept` are proposals and open offers,
+    which may move for a tax; pairs that are no longer feasible are dropped from it. Several entries of a pair are
+    added up, at their highest tax. One plan gives a person one assignment; whoever is free again later is planned for
+    later.
 
     Raises ValueError for input out of range, RuntimeError if the solver fails to prove its flow (never seen).
     """
@@ -82,23 +83,65 @@ def solve_arrays(
     units, found = flow.solve_proved(a, arcs, weight, held, settings)
     least, method = flow.bound(a, arcs, weight, held, found), "flow"
     if bundles.broken(a, arcs, units):
-        units, method = _lumpy(a, arcs, weight, held)
+        units, method, lumpy = _lumpy(a, arcs, weight, held, units, settings)
+        least = max(least, lumpy)
     value, tax = flow.objective(a, arcs, weight, held, units)
     return Solution(arcs, units, weight, held, found, value, least, tax, method, bundles.incomplete(a, arcs, units))
 
 
-def _lumpy(a: Arrays, arcs: Arcs, weight: Ints, held: KeptArcs) -> tuple[Ints, str]:
-    def run(allowed: Bools, served: Bools) -> Ints:
-        part = replace(a, need_quantity=np.where(served, a.need_quantity, 0))
+def _lumpy(
+    a: Arrays, arcs: Arcs, weight: Ints, held: KeptArcs, start: Ints, settings: Settings
+) -> tuple[Ints, str, int]:
+    """Where bundles and teams are weighed against each other a linear ladder is no longer exact, and one as high as
+    the strict one is more than the integer program's floating numbers carry: steps of eight stand in for it."""
+    steep = weight if settings.ladder == "policy" else 20_000 * 8 ** (a.need_severity - 1) + a.need_extra
+
+    if a.needs <= bundles.LINES:
+        units, method, least = _exact(a, arcs, weight, steep, held, start, settings)
+        return units, method, least if settings.ladder == "policy" else 0
+    units = start
+    while bad := bundles.broken(a, arcs, units):
+        inside = bundles.region(a, arcs, units, bad)
+        on = inside[arcs.need]
+        fixed = np.where(on, 0, units)
+        taken = np.bincount(arcs.source, fixed, a.sources).astype(np.int64)
+        part = replace(
+            a,
+            need_quantity=np.where(inside, a.need_quantity, 0),
+            source_capacity=a.source_capacity - taken,
+            bundle=np.where(inside, a.bundle, -1).astype(np.int32),
+        )
+        some, some_held = _part(arcs, held, on)
+        found, method, _ = _exact(part, some, weight, steep, some_held, units[on], settings)
+        units = fixed
+        units[on] = found
+    return units, f"{method}, by parts", 0
+
+
+def _part(arcs: Arcs, held: KeptArcs, on: Bools) -> tuple[Arcs, KeptArcs]:
+    """Some of the arcs, and what is kept among them."""
+    stay = on[held.arc]
+    number = np.cumsum(on) - 1
+    return arcs.keep(on), KeptArcs(number[held.arc[stay]], held.units[stay], held.tax[stay])
+
+
+def _exact(
+    a: Arrays, arcs: Arcs, weight: Ints, steep: Ints, held: KeptArcs, start: Ints, settings: Settings
+) -> tuple[Ints, str, int]:
+    def run(allowed: Bools, served: Bools, settled: Ints | None) -> Ints:
+        first = np.zeros(len(arcs), np.int64) if settled is None else settled
+        before = weight if settled is None else weight + np.where(a.bundle >= 0, 2 * weight.max() + 2, 0)
+        wanted = a.need_quantity - np.bincount(arcs.need, first, a.needs).astype(np.int64)
+        left = a.source_capacity - np.bincount(arcs.source, first, a.sources).astype(np.int64)
+        part = replace(a, need_quantity=np.where(served, wanted, 0), source_capacity=left)
         on = allowed & served[arcs.need]
-        stay = on[held.arc]
-        number = np.cumsum(on) - 1
-        some = KeptArcs(number[held.arc[stay]], held.units[stay], held.tax[stay])
-        units = np.zeros(len(arcs), np.int64)
-        units[on] = flow.solve_flow(part, arcs.keep(on), weight, some)
+        rest = KeptArcs(held.arc, np.maximum(held.units - first[held.arc], 0), held.tax)
+        units = first.copy()
+        some, some_held = _part(arcs, rest, on)
+        units[on] += flow.solve_flow(part, some, before, some_held)
         return units
 
-    return bundles.drop_and_restore(a, arcs, weight, run), "drop and restore"
+    return bundles.exact(a, arcs, steep, held, start, run, settings.lumpy_seconds)
 
 
 def _kept_pairs(kept: Sequence[Kept], index: Index, settings: Settings) -> dict[tuple[int, int], tuple[int, int]]:

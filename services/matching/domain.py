@@ -1,0 +1,210 @@
+"""Rules of what is promised: the ledger's moves, an assignment's steps, who breaks when stock falls, and why.
+
+Pure: no clock, no I/O. An emergency manager could dispute any line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal, TypeVar
+from uuid import UUID
+
+T = TypeVar("T")
+Status = Literal["draft", "declared", "withdrawn"]
+
+ACTIVE = ("made", "started", "arrived")
+"""States of an assignment that take its responder up and count on its stock."""
+_ORDER = ("made", "started", "arrived", "delivered", "confirmed")
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """How much of a need is where, in the need's unit. `asked` (what stands in open offers) is outside the balance."""
+
+    needed: int = 0
+    open: int = 0
+    offered: int = 0
+    committed: int = 0
+    in_transit: int = 0
+    delivered: int = 0
+    confirmed: int = 0
+    cancelled: int = 0
+    asked: int = 0
+
+    @property
+    def left(self) -> int:
+        """What nobody has promised yet, asked for or not."""
+        return self.open + self.offered
+
+    @property
+    def promised(self) -> int:
+        """What somebody has promised, brought or seen arrive; never taken back by a change of the need."""
+        return self.committed + self.in_transit + self.delivered + self.confirmed
+
+    @property
+    def balanced(self) -> bool:
+        parts = (self.open, self.offered, self.promised, self.cancelled)
+        return self.needed == sum(parts) and min(*parts, self.asked) >= 0 and self.offered == min(self.asked, self.left)
+
+
+def settled(row: Ledger, wanted: int, status: Status, *, declared: bool) -> Ledger:
+    """The ledger in balance again after its promises, the need's quantity or its status changed.
+
+    `declared`: whether the need ever was; before that nothing is needed. What is needed follows what is wanted, but
+    never below what is promised: a smaller need takes from open, then from offered, and then stops.
+    What a withdrawn need has not promised is cancelled. Offered is what is asked for, at most what is left.
+    """
+    needed = max(wanted, row.promised) if declared and status != "draft" else row.promised
+    rest = needed - row.promised
+    left = rest if status == "declared" else 0
+    offered = min(row.asked, left)
+    return replace(row, needed=needed, open=left - offered, offered=offered, cancelled=rest - left)
+
+
+def moved(
+    row: Ledger,
+    *,
+    committed: int = 0,
+    in_transit: int = 0,
+    delivered: int = 0,
+    confirmed: int = 0,
+    asked: int = 0,
+) -> Ledger:
+    """The ledger with so much more (or less) of each; out of balance until `settled`."""
+    return replace(
+        row,
+        committed=row.committed + committed,
+        in_transit=row.in_transit + in_transit,
+        delivered=row.delivered + delivered,
+        confirmed=row.confirmed + confirmed,
+        asked=row.asked + asked,
+    )
+
+
+def assignable(row: Ledger, quantity: int) -> bool:
+    """Whether so much still fits the need; it is never trimmed silently."""
+    return 0 < quantity <= row.left
+
+
+def too_much_asked(offers: Sequence[tuple[UUID, int]], left: int) -> list[UUID]:
+    """Which of these open offers (oldest first, with their quantities) go when only `left` is still wanted.
+
+    The youngest go, until no more is asked for than is left.
+    """
+    asked = sum(quantity for _, quantity in offers)
+    gone = []
+    for offer_id, quantity in reversed(offers):
+        if asked <= left:
+            break
+        gone.append(offer_id)
+        asked -= quantity
+    return gone
+
+
+def steps(state: str, target: str) -> tuple[str, ...] | None:
+    """The states through which an assignment goes to reach `target`; none when it is there or past; None: impossible.
+
+    Whoever arrives or completes without having said that they set out did set out.
+    """
+    if state not in _ORDER:
+        return None
+    at, to = _ORDER.index(state), _ORDER.index(target)
+    return tuple(step for step in _ORDER[at + 1 : to + 1] if step in ("started", target))
+
+
+def shared_out(quantity: int | None, pieces: Iterable[tuple[T, int]]) -> list[tuple[T, int]]:
+    """How much falls to each piece, in the given order, until `quantity` is used up (None: everything)."""
+    shares = []
+    for piece, size in pieces:
+        take = size if quantity is None else min(size, quantity)
+        if take <= 0:
+            continue
+        shares.append((piece, take))
+        if quantity is not None:
+            quantity -= take
+    return shares
+
+
+def broken(promises: Iterable[tuple[T, int]], over: int) -> list[T]:
+    """Which promises (youngest first, with their quantities) break to set `over` units free: whole ones, no more than
+    that takes."""
+    gone = []
+    for promise, quantity in promises:
+        if over <= 0:
+            break
+        gone.append(promise)
+        over -= quantity
+    return gone
+
+
+def offer_expires_at(now: datetime, severity: int, window_end: datetime, minutes: Sequence[int]) -> datetime:
+    """When an unanswered offer ends: sooner the more serious the need (`minutes` by severity 1 to 4), and with it."""
+    return min(now + timedelta(minutes=minutes[severity - 1]), window_end)
+
+
+def taken_up(start: datetime, end: datetime, now: datetime) -> tuple[datetime, datetime] | None:
+    """The time for which a yes given now takes a person up; None when it is over."""
+    return (max(start, now), end) if max(start, now) < end else None
+
+
+def ended(start: datetime, end: datetime, now: datetime) -> tuple[datetime, datetime]:
+    """The period of an assignment that ends now; one that had not begun keeps an instant of it."""
+    return start, max(min(end, now), start + timedelta(microseconds=1))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An open offer of one pair of need and responder or lot."""
+
+    offer_id: UUID
+    quantity: int
+
+
+def reconciled(asked: Sequence[Asked], planned: int, *, one: bool) -> tuple[list[UUID], int]:
+    """What a plan changes for one pair: the offers to withdraw, and how much more to ask for.
+
+    `asked` oldest first. `one`: only one offer at a time makes sense (a person cannot say yes twice), so it is asked
+    anew when the plan wants more or less of them; of a lot the difference is asked.
+    """
+    kept = 0
+    gone = []
+    for offer in asked:
+        fits = offer.quantity == planned if one else kept + offer.quantity <= planned
+        if fits and not (one and kept):
+            kept += offer.quantity
+        else:
+            gone.append(offer.offer_id)
+    return gone, planned - kept
+
+
+_LEFT_BY = {
+    "code": "have it",
+    "level": "have the level",
+    "certificate": "hold the certificates for the whole window",
+    "language": "speak the languages",
+    "excluded": "have not said no, nor left it unanswered or given it up",
+    "travel": "would come so far",
+    "zone": "may enter",
+    "window": "can be there in the window",
+    "busy": "are free",
+    "hours": "have hours left",
+    "team": "are a team that fits",
+    "stock": "have any left",
+    "expiry": "keep until the end",
+}
+
+
+def why_unmet(filters: Mapping[str, int]) -> str:
+    """In words why nobody was left, from the counts after each rule in order: the rule that left none, or, where some
+    could serve, that all of them serve needs that go before."""
+    last = None
+    for name, left in filters.items():
+        said = _LEFT_BY.get(name, name)
+        if left == 0:
+            return f"none {said}" if last is None else f"{last}; of those none {said}"
+        last = f"{left} {said}"
+    if last is None:
+        return "not looked into: needs of higher severity were explained first"
+    return f"{last}, and all of them are planned for needs that go before or are used up"

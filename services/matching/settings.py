@@ -1,0 +1,26 @@
+"""What an installation may decide about offers; read from `GOTONG_MATCHING_<NAME>`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class MatchingSettings(BaseSettings):
+    """`offer_minutes`: how long an offer waits for an answer, by severity 1 to 4. `*_hours`: how long somebody is not
+    asked again about a need that they declined, left unanswered or gave up."""
+
+    model_config = SettingsConfigDict(env_prefix="GOTONG_MATCHING_", extra="ignore", env_ignore_empty=True)
+
+    offer_minutes: tuple[int, int, int, int] = (120, 60, 30, 15)
+    declined_hours: float = Field(default=24, ge=0)
+    expired_hours: float = Field(default=2, ge=0)
+    abandoned_hours: float = Field(default=24, ge=0)
+    gather_s: float = Field(default=0.06, ge=0)
+    """How long the planner waits after the first change, so that a burst gives few plans."""
+    replan_s: float = Field(default=30, gt=0)
+    """How often needs that are still open are planned again though nothing changed: windows open, cool-downs end."""
+
+    def cooldown_hours(self, cause: str) -> float:
+        hours = {"declined": self.declined_hours, "expired": self.expired_hours, "abandoned": self.abandoned_hours}
+        return hours[cause]

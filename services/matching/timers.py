@@ -1,0 +1,24 @@
+"""The timers: offers that nobody answered end by the clock, however often the worker was started again meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from services.matching import actions
+from services.matching.settings import MatchingSettings
+from services.runtime.db import Database
+
+EVERY_S = 0.5
+BATCH = 200
+
+
+async def run(db: Database, stopping: asyncio.Event) -> None:
+    """Until `stopping`: end what is due, twice a second. What is due stands in the table, not in memory."""
+    settings = MatchingSettings()
+    while not stopping.is_set():
+        async with db.tx() as tx:
+            ended = await actions.expire_offers(tx, limit=BATCH, settings=settings)
+        if ended < BATCH:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), EVERY_S)
