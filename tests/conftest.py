@@ -88,11 +88,12 @@ def template(postgres: Postgres) -> str:
 
 def pytest_report_header() -> list[str]:
     """Say which broker the tests use, why, and what is therefore left out."""
-    return [str(_choice())]
+    return [str(broker_choice())]
 
 
 @lru_cache(maxsize=1)
-def _choice() -> Choice:
+def broker_choice() -> Choice:
+    """Which broker the tests use, and why."""
     return choose_broker(gather_facts(_cache()))
 
 
@@ -103,7 +104,7 @@ def _cache() -> Path:
 @pytest.fixture(scope="session")
 def broker() -> Iterator[Broker]:
     """The first broker there is (design, section 5), with all topics made; gone with the session."""
-    yield from _running(_choice())
+    yield from _running(broker_choice())
 
 
 @pytest.fixture(scope="session")
@@ -193,9 +194,7 @@ def bearer(
     hours: float = 1,
 ) -> dict[str, str]:
     """Headers with a token of this role."""
-    return {
-        "Authorization": f"Bearer {auth.sign(role, subject, organisation=org, operations=operations, hours=hours)}"
-    }
+    return {"Authorization": f"Bearer {auth.sign(role, subject, organisation=org, operations=operations, hours=hours)}"}
 
 
 class Wire:

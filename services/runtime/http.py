@@ -107,7 +107,9 @@ def idempotency_key(request: Request, actor: Actor) -> str | None:
     if len(key) >= 2 and key[0] == key[-1] == '"':
         key = key[1:-1]
     if not key or len(key) > 200:
-        raise Invalid("Idempotency-Key has 1 to 200 characters", [Fault("header/Idempotency-Key", "1 to 200 characters")])
+        raise Invalid(
+            "Idempotency-Key has 1 to 200 characters", [Fault("header/Idempotency-Key", "1 to 200 characters")]
+        )
     if actor.anonymous and len(key) < 16:
         raise Invalid(
             "an Idempotency-Key without a token has at least 16 characters",

@@ -138,9 +138,7 @@ def meta_of(row: Row) -> Meta:
     )
 
 
-async def verify(
-    connection: asyncpg.Connection[Row], service: str, head: tuple[int, bytes] | None = None
-) -> Verdict:
+async def verify(connection: asyncpg.Connection[Row], service: str, head: tuple[int, bytes] | None = None) -> Verdict:
     """Walk one service's chain from its first row.
 
     `head`: a position and hash noted elsewhere; if the chain ends before it, or differs there, its tail was cut.

@@ -199,9 +199,7 @@ class Relay:
 async def send(producer: AIOKafkaProducer, entries: Sequence[Entry]) -> list[RecordMetadata]:
     """Send in order and wait for every acknowledgement; returns where each record stands."""
     futures = [
-        await producer.send(
-            entry.topic, entry.payload, key=entry.key.encode(), headers=headers(entry.meta, entry.key)
-        )
+        await producer.send(entry.topic, entry.payload, key=entry.key.encode(), headers=headers(entry.meta, entry.key))
         for entry in entries
     ]
     return list(await asyncio.gather(*futures))

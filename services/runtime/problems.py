@@ -140,9 +140,7 @@ def responses(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
     found: dict[int | str, dict[str, Any]] = {}
     common: tuple[type[DomainError], ...] = (Invalid, Unauthenticated, Forbidden, Unavailable)
     for error in (*common, *errors):
-        entry = found.setdefault(
-            error.status, {"description": error.title, "content": {MEDIA_TYPE: {"schema": _REF}}}
-        )
+        entry = found.setdefault(error.status, {"description": error.title, "content": {MEDIA_TYPE: {"schema": _REF}}})
         if error.title not in entry["description"]:
             entry["description"] += f"; {error.title.lower()}"
     return found
@@ -202,9 +200,7 @@ def install(app: FastAPI) -> None:
         return answer(_plain("internal", 500, "Our own fault", "this is our own fault and has been logged"))
 
 
-def _plain(
-    code: str, status: int, title: str, detail: str, headers: Mapping[str, str] | None = None
-) -> DomainError:
+def _plain(code: str, status: int, title: str, detail: str, headers: Mapping[str, str] | None = None) -> DomainError:
     """A problem that no class of ours stands for: what the framework answers by itself."""
     kind = type("Plain", (DomainError,), {"code": code, "status": status, "title": title})
     problem: DomainError = kind(detail, headers=headers)

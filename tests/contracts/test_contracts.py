@@ -100,6 +100,9 @@ def test_every_event_has_a_topic_and_its_key_and_subject_are_fields():
 
 def test_the_topics_are_those_of_the_design():
     assert len(TOPICS) == 19
-    assert all(topic.partitions == (1 if topic.stream in ("quarantine", "sitreps", "operations") else 12) for topic in TOPICS.values())
+    assert all(
+        topic.partitions == (1 if topic.stream in ("quarantine", "sitreps", "operations") else 12)
+        for topic in TOPICS.values()
+    )
     assert TOPICS["gotong.partners.inbound.v1"].retention_ms == 24 * 3_600_000
     assert {topic.stream for topic in read_by("exchange")} == {"partners.inbound"}

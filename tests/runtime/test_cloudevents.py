@@ -33,7 +33,9 @@ def test_what_is_written_is_read_back():
 
 def test_binary_and_structured_mode_say_the_same():
     envelope = decode(b'{"a": 1}', headers(META, "k"), key=b"k")
-    again = decode(json.dumps(envelope.structured()).encode(), [("content-type", b"application/cloudevents+json")], key=b"k")
+    again = decode(
+        json.dumps(envelope.structured()).encode(), [("content-type", b"application/cloudevents+json")], key=b"k"
+    )
     assert again.meta == envelope.meta
     assert json.loads(again.data) == json.loads(envelope.data)
 

@@ -12,8 +12,8 @@ from schemas.reports import ReportReceived
 from schemas.values import Period
 from services.runtime import clock, inbox, outbox
 from services.runtime.cloudevents import decode
-from tests.conftest import Wire, emitted
 from services.runtime.consumer import Consumer
+from tests.conftest import Wire, emitted
 
 
 def make_report(report_id: UUID | None = None, **changes: object) -> ReportReceived:

@@ -33,7 +33,9 @@ async def read_back(address: str, ids: set[str]) -> list:
             while missing:
                 for records in (await client.getmany(timeout_ms=200)).values():
                     for r in records:
-                        envelope = decode(r.value, r.headers, topic=r.topic, partition=r.partition, offset=r.offset, key=r.key)
+                        envelope = decode(
+                            r.value, r.headers, topic=r.topic, partition=r.partition, offset=r.offset, key=r.key
+                        )
                         if envelope.meta.id in ids:
                             seen.append(envelope)
                             missing.discard(envelope.meta.id)
@@ -49,7 +51,9 @@ async def test_events_reach_the_topic_in_order_and_the_journal_knows_where(which
     subjects = [uuid4() for _ in range(20)]
     for start in range(0, 400, 50):
         async with db.tx() as tx:
-            events = [make_report(n).model_copy(update={"report_id": subjects[n % 20]}) for n in range(start, start + 50)]
+            events = [
+                make_report(n).model_copy(update={"report_id": subjects[n % 20]}) for n in range(start, start + 50)
+            ]
             await outbox.append(tx, events)
     relays = [Relay(db, broker_settings(kafka, dsn), "/gotong/t/intake", batch=70) for _ in range(2)]
     stopping = asyncio.Event()

@@ -17,7 +17,10 @@ GOLDEN_CONTACT_ID = "c3b7zbwuwjf5qux4647extdpwafjl6jbf"
 
 @pytest.mark.parametrize("number", ["0812-3456-7890", "+62 812 3456 7890", "62 81234567890", "(0812) 3456.7890"])
 def test_one_number_in_any_spelling_is_one_contact(number):
-    assert vault.normal_number(number.replace("62 8", "+62 8", 1) if number.startswith("62") else number) == "+6281234567890"
+    assert (
+        vault.normal_number(number.replace("62 8", "+62 8", 1) if number.startswith("62") else number)
+        == "+6281234567890"
+    )
 
 
 @pytest.mark.parametrize("number", ["", "banjir", "12", "0" * 40, "\x00", "+999999999999999999"])
