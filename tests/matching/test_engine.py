@@ -256,6 +256,15 @@ def test_a_plan_without_bundles_is_proved_optimal_and_equals_the_integer_optimum
     assert plan.objective == by_highs(case, plan, kept)
 
 
+@settings(quick, max_examples=100)
+@given(cases(bundles=True, minimum=True))
+def test_bundles_and_minimum_teams_reach_the_integer_optimum(case: Case) -> None:
+    needs, people, stock, options = case
+    plan = solve(needs, people, stock, replace(options, ladder="policy"), now=NOW)
+    assert plan.objective == by_highs(case, plan, [])
+    assert plan.gap == 0
+
+
 @quick
 @given(cases(), seeds)
 def test_the_same_input_in_any_order_gives_the_same_bytes(case: Case, random: Random) -> None:
