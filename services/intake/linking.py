@@ -669,7 +669,7 @@ class Linker:
             # No place on one side: the text and the sender together must carry it.
             if not (strong and contact):
                 return False
-        elif record.pin != other.pin and not strong:
+        elif record.pin != other.pin and not (strong and _areas_agree(record.admin, other.admin)):
             return False
         if likeness < settings.weak_cos and incident.first is not None and isinstance(record.pin, tuple):
             reach = settings.contact_km if contact else settings.weak_km
@@ -736,6 +736,14 @@ class Linker:
             if len(incident.members) < self.settings.most_reports:
                 return Link(incident.incident_id, "linked", 1.0, {"statement": 1.0}, None, copy_of)
         return Link(None, "new", 0.0, {}, None, copy_of)
+
+
+def _areas_agree(a: str | None, b: str | None) -> bool:
+    """Whether two area codes may mean one place: one lies in the other, or nothing says that it does not."""
+    if a is None or b is None:
+        return True
+    (scheme_a, _, code_a), (scheme_b, _, code_b) = a.partition(":"), b.partition(":")
+    return scheme_a != scheme_b or code_a.startswith(code_b) or code_b.startswith(code_a)
 
 
 def _numbers_beside(mine: tuple[int, ...], theirs: tuple[int, ...]) -> tuple[float, float]:
