@@ -1,10 +1,12 @@
-"""How the commands speak to a running Gotong over HTTP: where it is, with which token, and what its faults mean."""
+"""How the commands reach an installation: where it answers, with which token, what its faults mean, its database."""
 
 from __future__ import annotations
 
 import functools
+import os
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -14,7 +16,7 @@ import click
 import httpx
 
 from gotong.local.folders import data_folder
-from gotong.local.state import running
+from gotong.local.state import database, running
 from services.runtime import auth, vault
 from services.runtime.settings import Settings, SettingsMissing
 
@@ -89,6 +91,22 @@ def target_of(url: str | None, token: str | None, data: Path | None) -> Target:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise click.UsageError(f"{chosen} is no address; give one such as http://127.0.0.1:8000 with --url.")
     return Target(chosen, token, folder)
+
+
+@contextmanager
+def own_database(data: Path) -> Iterator[str]:
+    """The DSN of an installation's database, for what must work while its services are down.
+
+    Raises
+    ------
+    CommandFailed
+        No database was named, and there is none in this folder.
+    """
+    named = os.environ.get("GOTONG_DATABASE") or "embedded"
+    if named == "embedded" and running(data) is None and not (data / "postgres").is_dir():
+        raise CommandFailed(f"There is no database in {data}; give the right --data, or set GOTONG_DATABASE.")
+    with database(data) as dsn:
+        yield dsn.replace("postgresql+asyncpg://", "postgresql://", 1)
 
 
 def sign_locally(

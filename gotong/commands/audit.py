@@ -8,9 +8,8 @@ from pathlib import Path
 import asyncpg
 import click
 
-from gotong.client import CommandFailed, data_option
+from gotong.client import CommandFailed, data_option, own_database
 from gotong.local.folders import data_folder
-from gotong.local.state import database
 from services.runtime import journal
 from services.runtime.journal import Verdict
 from services.runtime.settings import SERVICES
@@ -30,7 +29,7 @@ def verify(service: str | None, data: Path | None) -> None:
     Exits 1 when a byte was changed, a row is missing or the tail was cut, and names the first bad row.
     """
     folder = data_folder(data)
-    with database(folder) as dsn:
+    with own_database(folder) as dsn:
         verdicts = asyncio.run(_verify(dsn, folder, (service,) if service else SERVICES))
     for verdict in verdicts:
         redacted = f", {verdict.redacted} redacted" if verdict.redacted else ""

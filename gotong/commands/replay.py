@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -237,7 +236,6 @@ class Sender:
         self.last_line = 0
         self._run = uuid4().hex
         self._sent = 0
-        self._mine: set[bytes] = set()
 
     def wait_until(self, due: float) -> None:
         remaining = due - time.monotonic()
@@ -252,11 +250,8 @@ class Sender:
         CommandFailed
             The server does not want any of it: no permission, or it is no Gotong.
         """
-        self._sent += 1
-        answer, again = self.post(
-            "/v1/reports:batch",
-            orjson.dumps([row.body for row in rows]),
-            {"Content-Type": "application/json", "Idempotency-Key": f'"replay-{self._run}-{self._sent}"'},
+        answer = self.post(
+            "/v1/reports:batch", orjson.dumps([row.body for row in rows]), {"Content-Type": "application/json"}
         )
         if answer.status_code in (400, 413, 422):
             # One row spoils it for all, or it is too much at once: halves find the row.
@@ -271,25 +266,23 @@ class Sender:
         if not answer.is_success:
             raise CommandFailed(_no(answer))
         for row, result in zip(rows, _results(answer, len(rows)), strict=True):
-            self._count(row, result, again)
+            if result.get("error"):
+                self.tally.reject(row.line, _said(result["error"]))
+            elif result.get("repeated"):
+                self.tally.repeated += 1
+            else:
+                self.tally.accepted += 1
         self.last_line = max(self.last_line, *(row.line for row in rows))
 
-    def _count(self, row: Row, result: dict[str, Any], again: bool) -> None:
-        if result.get("error"):
-            self.tally.reject(row.line, _said(result["error"]))
-            return
-        mine = _fingerprint(row)
-        # A row of a chunk that was sent twice, because its answer was lost, is no repeat: the first sending took it.
-        if result.get("repeated") and (mine in self._mine or not again):
-            self.tally.repeated += 1
-        else:
-            self.tally.accepted += 1
-        self._mine.add(mine)
+    def post(self, path: str, content: bytes, headers: dict[str, str], **more: Any) -> httpx.Response:
+        """Send one request, again and again until it is answered.
 
-    def post(self, path: str, content: bytes, headers: dict[str, str], **more: Any) -> tuple[httpx.Response, bool]:
-        """Send one request, again and again until it is answered; whether an earlier sending may have been taken."""
+        Its Idempotency-Key stays the same: when only the answer was lost, the first one comes again, so that rows
+        which this sending took are not told as repeats.
+        """
+        self._sent += 1
+        headers = headers | {"Idempotency-Key": f'"replay-{self._run}-{self._sent}"'}
         pause_s = 0.25
-        again = False
         while True:
             wait_s: float | None = None
             try:
@@ -299,30 +292,24 @@ class Sender:
                     raise CommandFailed(
                         f"The certificate of {self.http.base_url} cannot be trusted ({error}); correct --url."
                     ) from None
-                again = again or not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
                 reason = "does not answer"
             else:
                 wait_s = retry_after_s(answer)
-                busy = answer.status_code in (404, 409, 425) and wait_s is not None
+                # 409 to a key that nobody else has: the server is still at work on our first sending.
+                busy = answer.status_code in (409, 425) or (answer.status_code == 404 and wait_s is not None)
                 if answer.status_code == 429:
                     reason = "asks to go slower"
                 elif answer.status_code >= 500:
-                    again = again or answer.status_code != 503  # 503: nothing was stored
                     reason = f"is not well ({answer.status_code} {problem(answer)[:100]})"
                 elif busy:
                     reason = f"asks to try again ({problem(answer)[:100]})"
                 else:
                     self.say(None)
-                    return answer, again
+                    return answer
             wait_s = pause_s if wait_s is None else max(wait_s, 0.1)
             self.say(f"{str(self.http.base_url).rstrip('/')} {reason}; trying again in {wait_s:.1f} s")
             time.sleep(wait_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-
-
-def _fingerprint(row: Row) -> bytes:
-    body = row.body or {}
-    return blake2b(f"{body.get('source')}\x1f{body.get('external_id')}".encode(), digest_size=8).digest()
 
 
 def _results(answer: httpx.Response, rows: int) -> list[dict[str, Any]]:
@@ -361,7 +348,7 @@ def _send_warnings(rows: Iterator[Row], sender: Sender, operation: str | None, r
         if rate:
             sender.wait_until(due)
             due = max(due, time.monotonic() - 1) + 1 / rate
-        answer, again = sender.post(
+        answer = sender.post(
             "/v1/warnings",
             row.body["cap"],
             {"Content-Type": "application/cap+xml"},
@@ -373,7 +360,7 @@ def _send_warnings(rows: Iterator[Row], sender: Sender, operation: str | None, r
             sender.tally.reject(row.line, problem(answer))
         elif not answer.is_success:
             raise CommandFailed(refusal(answer))
-        elif _is_repeat(answer) and not again:
+        elif _is_repeat(answer):
             sender.tally.repeated += 1
         else:
             sender.tally.accepted += 1
