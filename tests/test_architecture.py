@@ -145,7 +145,7 @@ def test_rules_are_pure():
     banned = {"asyncio", "random", "time", "os", "socket", "httpx", "asyncpg", "sqlalchemy", "sqlmodel", "aiokafka"}
     found = []
     paths = [p for p in sources("services") if p.name in RULES and "runtime" not in p.parts]
-    paths += [p for p in sources("services/matching/engine")]
+    paths += list(sources("services/matching/engine"))
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             names = []

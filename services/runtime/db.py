@@ -68,6 +68,10 @@ def from_json(value: Any) -> Any:
     return orjson.loads(value) if isinstance(value, str | bytes) else value
 
 
+class Unreachable(ConnectionError):
+    """No connection could be had; whatever the reason, it says nothing about the record at hand."""
+
+
 class Tx:
     """One open transaction. The runtime opens and ends it; nobody else commits.
 
@@ -173,7 +177,10 @@ class Database:
     async def _checkout(self) -> AsyncConnection:
         """A connection that the server has not closed meanwhile: after a restart the pool holds only dead ones."""
         while True:
-            connection = await self._engine.connect()
+            try:
+                connection = await self._engine.connect()
+            except Exception as error:
+                raise Unreachable(f"{self.schema}: no connection to the database: {error!r}") from error
             raw = (await connection.get_raw_connection()).driver_connection
             if raw is not None and not raw.is_closed():
                 return connection

@@ -200,7 +200,7 @@ class System:
             found = []
             async with asyncio.timeout(60):
                 while left:
-                    for partition, records in (await client.getmany(timeout_ms=300)).items():
+                    for records in (await client.getmany(timeout_ms=300)).values():
                         for r in records:
                             try:
                                 found.append(

@@ -119,9 +119,10 @@ async def test_an_outage_is_waited_for_and_turns_health_red(consumer, db, postgr
         delivery = asyncio.create_task(wire.deliver(make_report("late")))
         while wire.runner.problem is None:
             await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)  # long enough for several tries, each of which finds the door shut
         assert not delivery.done()
         await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
-        await asyncio.wait_for(delivery, 10)
+        await asyncio.wait_for(delivery, 30)
     finally:
         await admin.close()
     assert wire.runner.problem is None
