@@ -1,0 +1,430 @@
+"""HTTP of incidents: what is known of each, exact for those who work on it and coarse for the public; corrections."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import orjson
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from pydantic import AwareDatetime, BaseModel
+
+from services.intake import api_needs, domain, incidents
+from services.intake.bodies import CloseIn, MergeIn, MoveIn, ReportLinkIn, SplitIn, VerifyIn, body_schema
+from services.intake.incidents import Incident, as_incident
+from services.runtime.auth import Actor, Caller
+from services.runtime.db import Row, Tx, from_json
+from services.runtime.http import (
+    Answer,
+    body_of,
+    cursor_of,
+    database,
+    from_cursor,
+    idempotency_key,
+    next_link,
+    parse,
+    write_once,
+)
+from services.runtime.problems import Conflict, Fault, Forbidden, Invalid, NotFound, responses
+
+router = APIRouter(tags=["intake"])
+
+GEOJSON = "application/geo+json"
+_EXACT = ("operator", "partner", "field", "auditor", "admin")
+
+
+def sees_exact(actor: Actor) -> bool:
+    """Whether somebody sees incidents as they are; the public sees them coarse."""
+    return actor.role in _EXACT
+
+
+def feature(row: Incident, *, exact: bool) -> dict[str, Any]:
+    """An incident as a GeoJSON feature."""
+    point = (row["lon"], row["lat"]) if row["lon"] is not None else None
+    properties = {
+        "id": str(row["incident_id"]),
+        "title": row["title"] if exact else domain.coarse_title(row["hazard"], row["admin"]),
+        "hazard": row["hazard"],
+        "severity": row["severity"],
+        "status": row["status"],
+        "evidence": row["evidence"],
+        "reports": row["reports"],
+        "people": {name: _people(row["people"].get(name), exact=exact) for name in domain.PEOPLE},
+        "damage": {name: row["damage"].get(name) for name in domain.DAMAGE},
+        "opened_at": _time(row["opened_at"]),
+        "updated_at": _time(row["updated_at"]),
+        "admin": row["admin"],
+        "operation": row["operation"],
+        "exercise": row["exercise"],
+    }
+    if exact:
+        properties |= {
+            "place": row["place"],
+            "first_observed_at": _time(row["first_observed_at"]),
+            "last_observed_at": _time(row["last_observed_at"]),
+        }
+    if row["closed_at"] is not None:
+        properties["closed_at"] = _time(row["closed_at"])
+    if row["merged_into"] is not None:
+        properties["merged_into"] = str(row["merged_into"])
+    shown = point if exact or point is None else domain.coarse_point(*point)
+    return {
+        "type": "Feature",
+        "id": str(row["incident_id"]),
+        "geometry": {"type": "Point", "coordinates": list(shown)} if shown else None,
+        "properties": properties,
+    }
+
+
+def _people(count: int | None, *, exact: bool) -> int | str | None:
+    return count if exact or count is None else domain.band(count)
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def geojson(document: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(document), status, media_type=GEOJSON)
+
+
+def read_bbox(bbox: str | None) -> tuple[float, float, float, float] | None:
+    """`west,south,east,north`.
+
+    Raises
+    ------
+    Invalid
+        It is none.
+    """
+    if bbox is None:
+        return None
+    try:
+        west, south, east, north = (float(part) for part in bbox.split(","))
+        good = all(-180 <= lon <= 180 for lon in (west, east)) and -90 <= south <= north <= 90
+    except ValueError:
+        good = False
+    if not good:
+        raise Invalid("bbox is west,south,east,north in degrees", [Fault("query/bbox", "four numbers with commas")])
+    return west, south, east, north
+
+
+@router.get("/v1/incidents", responses=responses(), response_class=Response)
+async def get_incidents(
+    request: Request,
+    actor: Caller,
+    bbox: str | None = None,
+    hazard: str | None = None,
+    status: Literal["open", "closed", "merged"] | None = None,
+    severity: Annotated[int | None, Query(ge=1, le=4, description="at least this severe")] = None,
+    since: AwareDatetime | None = None,
+    operation: str | None = None,
+    exercise: bool | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: str | None = None,
+) -> Response:
+    """Incidents, newest first. Without `status` those that are not merged, without `operation` those of all live
+    operations and no exercise. The public sees the middle of a cell of about 5 km² and people in bands."""
+    box = read_bbox(bbox)
+    before = _uuid_cursor(cursor)
+    exact = sees_exact(actor)
+    async with database(request, "intake").tx() as tx:
+        rows = await tx.fetch(
+            """
+            SELECT i.* FROM incident i LEFT JOIN operation o USING (operation)
+            WHERE ($1::uuid IS NULL OR i.incident_id < $1)
+              AND ($2::text IS NULL OR i.hazard = $2)
+              AND (CASE WHEN $3::text IS NULL THEN i.status <> 'merged' ELSE i.status = $3 END)
+              AND ($4::int IS NULL OR i.severity >= $4)
+              AND ($5::timestamptz IS NULL OR i.updated_at >= $5)
+              AND ($6::text IS NULL OR i.operation = $6)
+              AND ($7::text[] IS NULL OR i.operation = ANY($7))
+              AND (CASE WHEN $8::boolean IS NULL THEN $6 IS NOT NULL OR NOT i.exercise ELSE i.exercise = $8 END)
+              AND ($6 IS NOT NULL OR o.closed_at IS NULL)
+              AND ($9::float8 IS NULL OR (i.lat BETWEEN $10 AND $12 AND CASE WHEN $9 <= $11::float8
+                    THEN i.lon BETWEEN $9 AND $11 ELSE i.lon >= $9 OR i.lon <= $11 END))
+            ORDER BY i.incident_id DESC LIMIT $13
+            """,
+            before,
+            hazard,
+            status,
+            severity,
+            _storable_since(since),
+            operation,
+            (list(actor.operations) or None) if exact else None,
+            exercise,
+            *(box or (None, None, None, None)),
+            limit + 1,
+        )
+    more = len(rows) > limit
+    rows = rows[:limit]
+    return geojson(
+        {
+            "type": "FeatureCollection",
+            "features": [feature(as_incident(row), exact=exact) for row in rows],
+            "links": next_link(request, cursor_of([str(rows[-1]["incident_id"])]) if more else None),
+        }
+    )
+
+
+def _storable_since(since: datetime | None) -> datetime | None:
+    if since is None:
+        return None
+    try:
+        return since.astimezone(since.tzinfo) if 1 < since.year < 9999 else None
+    except OverflowError:
+        return None
+
+
+def _uuid_cursor(cursor: str | None) -> UUID | None:
+    values = from_cursor(cursor, 1)
+    if values is None:
+        return None
+    try:
+        return UUID(str(values[0]))
+    except ValueError:
+        raise Invalid("the cursor is not one that was given out", [Fault("query/cursor", "unknown cursor")]) from None
+
+
+@router.get("/v1/incidents/{incident_id}", responses=responses(NotFound), response_class=Response)
+async def get_incident(request: Request, actor: Caller, incident_id: UUID) -> Response:
+    """One incident: its reports with the score of each link, evidence by fact, needs, history; `merged_into`."""
+    async with database(request, "intake").tx() as tx:
+        row = await incidents.incident_row(tx, incident_id)
+        if row is None:
+            raise NotFound("there is no such incident")
+        exact = sees_exact(actor) and actor.may_see(row["operation"])
+        return geojson(await _whole(tx, row, exact=exact))
+
+
+async def _whole(tx: Tx, row: Incident, *, exact: bool) -> dict[str, Any]:
+    """The incident with everything around it; the public gets the coarse incident and its needs in numbers."""
+    document = feature(row, exact=exact)
+    properties = document["properties"]
+    incident_id = row["incident_id"]
+    properties["merged_into"] = str(row["merged_into"]) if row["merged_into"] else None
+    needs = await tx.fetch(
+        api_needs.SELECT_NEEDS + " WHERE n.incident_id = $1 ORDER BY n.need_id LIMIT 500", incident_id
+    )
+    if not exact:
+        properties["needs"] = [
+            {name: need[name] for name in ("item", "skill", "unit", "quantity", "status")}
+            for need in map(api_needs.need_json, needs)
+            if need["status"] == "declared"
+        ]
+        return document
+    reports = await tx.fetch("SELECT * FROM report WHERE incident_id = $1 ORDER BY seq DESC LIMIT 200", incident_id)
+    facts = await tx.fetch("SELECT * FROM incident_fact WHERE incident_id = $1 ORDER BY fact", incident_id)
+    properties |= {
+        "linked_reports": [report_json(report) for report in reversed(reports)],
+        "facts": {
+            fact["fact"]: {
+                "evidence": fact["evidence"], "by": fact["by"], "reason": fact["reason"], "at": _time(fact["at"])
+            }
+            for fact in facts
+        },
+        "needs": [api_needs.need_json(need) for need in needs],
+        "history": await _history(tx, incident_id),
+    }  # fmt: skip
+    return document
+
+
+_STEP = ("by", "reason", "changed", "reports", "evidence", "status")
+
+
+async def _history(tx: Tx, incident_id: UUID) -> list[dict[str, Any]]:
+    """What happened to the incident and why, oldest first, the newest 100 steps: from the journal, and from the
+    outbox what is not there yet."""
+    rows = await tx.fetch(
+        """
+        SELECT * FROM (
+            SELECT sequence, time, type, payload FROM journal WHERE topic = 'gotong.incidents.v1' AND subject = $1
+            UNION ALL
+            SELECT sequence, time, type, payload FROM outbox WHERE topic = 'gotong.incidents.v1' AND subject = $1
+        ) AS step ORDER BY sequence DESC LIMIT 100
+        """,
+        str(incident_id),
+    )
+    steps = []
+    for row in reversed(rows):
+        step: dict[str, Any] = {"time": _time(row["time"]), "what": row["type"].split(".")[2]}
+        told = from_json(row["payload"]) if row["payload"] else {}  # a redacted step keeps its place and time
+        step |= {name: told[name] for name in _STEP if name in told}
+        steps.append(step)
+    return steps
+
+
+def report_json(row: Row | Mapping[str, Any]) -> dict[str, Any]:
+    """A report as operators see it: masked, with how it was linked."""
+    location = {name: row[name] for name in ("lon", "lat", "accuracy_m", "place", "admin") if row[name] is not None}
+    parsed = {
+        name: from_json(row[name]) if isinstance(row[name], str) else row[name]
+        for name in ("people", "damage", "needs", "media", "parts")
+    }
+    return {
+        "report_id": str(row["report_id"]),
+        "state": row["state"],
+        "operation": row["operation"],
+        "named_operation": row["named_operation"],
+        "exercise": row["exercise"],
+        "title": row["title"],
+        "text": row["text"],
+        "location": location or None,
+        "needs_place": row["lon"] is None and row["admin"] is None,
+        "hazard": row["hazard"],
+        "severity": row["severity"],
+        "observed_at": _time(row["observed_at"]),
+        "stated_at": _time(row["stated_at"]),
+        "received_at": _time(row["received_at"]),
+        "people": parsed["people"],
+        "damage": parsed["damage"],
+        "needs": parsed["needs"],
+        "media": parsed["media"],
+        "reporter_kind": row["reporter_kind"],
+        "language": row["language"],
+        "origin": row["origin"],
+        "external_id": row["external_id"],
+        "external_url": row["external_url"],
+        "bulk": row["bulk"],
+        "incident_id": str(row["incident_id"]) if row["incident_id"] else None,
+        "score": row["score"],
+        "parts": parsed["parts"],
+        "copy_of": str(row["copy_of"]) if row["copy_of"] else None,
+        "suggested": str(row["suggested"]) if row["suggested"] else None,
+        "linked_at": _time(row["linked_at"]),
+        "linked_by": row["linked_by"],
+    }
+
+
+# Corrections
+
+
+Correction = Callable[[Tx], Awaitable[Incident]]
+
+
+async def _correct(
+    request: Request, actor: Actor, incident_id: UUID, what: str, body: bytes, correction: Correction
+) -> Response:
+    """Do a correction once and answer with the incident, if the token covers its operation."""
+
+    async def work(tx: Tx) -> Answer:
+        operation = await tx.fetchval("SELECT operation FROM incident WHERE incident_id = $1", incident_id)
+        if operation is None:
+            raise NotFound("there is no such incident")
+        actor.require_operation(operation)
+        incident = await correction(tx)
+        actor.require_operation(incident["operation"])
+        return 200, await _whole(tx, incident, exact=True)
+
+    key = idempotency_key(request, actor)
+    answer = await write_once(
+        database(request, "intake"), actor, key, body, f"POST /v1/incidents/{incident_id}/{what}", work
+    )
+    return Response(answer.body, answer.status_code, media_type=GEOJSON)
+
+
+def _correction(path: str, model: type[BaseModel]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return router.post(
+        f"/v1/incidents/{{incident_id}}/{path}",
+        responses=responses(NotFound, Conflict),
+        openapi_extra=body_schema(model),
+        response_class=Response,
+    )
+
+
+@_correction("merge", MergeIn)
+async def merge(request: Request, actor: Caller, incident_id: UUID) -> Response:
+    """Put all of an incident into another; answers with the other."""
+    actor.require("operator")
+    body = await body_of(request)
+    order = parse(body, MergeIn)
+
+    async def correction(tx: Tx) -> Incident:
+        return await incidents.merge(tx, incident_id, order.into, by=actor.name, reason=order.reason)
+
+    return await _correct(request, actor, incident_id, "merge", body, correction)
+
+
+@_correction("split", SplitIn)
+async def split(request: Request, actor: Caller, incident_id: UUID) -> Response:
+    """Make a new incident of some of the reports; answers with the old one. The new one is in the history of the
+    reports' links, and first in the list of incidents."""
+    actor.require("operator")
+    body = await body_of(request)
+    order = parse(body, SplitIn)
+
+    async def correction(tx: Tx) -> Incident:
+        incident, _ = await incidents.split(tx, incident_id, order.reports, by=actor.name, reason=order.reason)
+        return incident
+
+    return await _correct(request, actor, incident_id, "split", body, correction)
+
+
+@_correction("link", ReportLinkIn)
+async def link(request: Request, actor: Caller, incident_id: UUID) -> Response:
+    """Put a report into this incident, out of the one it is in."""
+    actor.require("operator")
+    body = await body_of(request)
+    order = parse(body, ReportLinkIn)
+
+    async def correction(tx: Tx) -> Incident:
+        return await incidents.link(tx, incident_id, order.report, by=actor.name, reason=order.reason)
+
+    return await _correct(request, actor, incident_id, "link", body, correction)
+
+
+@_correction("unlink", ReportLinkIn)
+async def unlink(request: Request, actor: Caller, incident_id: UUID) -> Response:
+    """Take a report out of this incident; with a place it becomes an incident of its own."""
+    actor.require("operator")
+    body = await body_of(request)
+    order = parse(body, ReportLinkIn)
+
+    async def correction(tx: Tx) -> Incident:
+        return await incidents.unlink(tx, incident_id, order.report, by=actor.name, reason=order.reason)
+
+    return await _correct(request, actor, incident_id, "unlink", body, correction)
+
+
+@_correction("verify", VerifyIn)
+async def verify(request: Request, actor: Caller, incident_id: UUID) -> Response:
+    """Vouch for an incident or for one fact of it; field staff up to `field_checked`."""
+    actor.require("operator", "field")
+    body = await body_of(request)
+    order = parse(body, VerifyIn)
+    if actor.role == "field" and order.evidence == "official":
+        raise Forbidden("field staff verify up to field_checked")
+
+    async def correction(tx: Tx) -> Incident:
+        return await incidents.verify(tx, incident_id, order.evidence, order.fact, by=actor.name, reason=order.reason)
+
+    return await _correct(request, actor, incident_id, "verify", body, correction)
+
+
+@_correction("move", MoveIn)
+async def move(request: Request, actor: Caller, incident_id: UUID) -> Response:
+    """Give an incident with its reports and needs to another operation."""
+    actor.require("operator")
+    body = await body_of(request)
+    order = parse(body, MoveIn)
+    actor.require_operation(order.operation)
+
+    async def correction(tx: Tx) -> Incident:
+        return await incidents.move(tx, incident_id, order.operation, by=actor.name, reason=order.reason)
+
+    return await _correct(request, actor, incident_id, "move", body, correction)
+
+
+@_correction("close", CloseIn)
+async def close(request: Request, actor: Caller, incident_id: UUID) -> Response:
+    """Close an incident."""
+    actor.require("operator")
+    body = await body_of(request)
+    order = parse(body, CloseIn)
+
+    async def correction(tx: Tx) -> Incident:
+        return await incidents.close(tx, incident_id, by=actor.name, reason=order.reason)
+
+    return await _correct(request, actor, incident_id, "close", body, correction)

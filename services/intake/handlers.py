@@ -1,0 +1,125 @@
+"""What intake does with other services' events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from schemas.assignments import (
+    AssignmentAbandoned,
+    AssignmentArrived,
+    AssignmentConfirmed,
+    AssignmentDelivered,
+    AssignmentMade,
+    AssignmentStarted,
+    AssignmentState,
+)
+from schemas.ledger import LedgerChanged
+from schemas.operations import OperationClosed, OperationOpened, OperationState, OperationUpdated
+from schemas.partners import SubmissionAccepted
+from services.intake.actions import LINKER_CHANNEL, Draft, Sender, draft_of, take_reports
+from services.intake.bodies import ReportIn
+from services.runtime.consumer import Consumer
+from services.runtime.db import Tx
+from services.runtime.problems import faults_of
+from services.runtime.quarantine import Unprocessable
+
+consumer = Consumer("intake")
+
+
+@consumer.on_batch(SubmissionAccepted)
+async def on_submissions_accepted(events: Sequence[SubmissionAccepted], tx: Tx) -> None:
+    """Take partners' reports as reports over HTTP are taken; what one partner sends twice is one report."""
+    await take_reports(tx, [_draft(event) for event in events])
+
+
+def _draft(event: SubmissionAccepted) -> Draft:
+    try:
+        report = ReportIn.model_validate(event.body | {"external_id": event.external_id or event.origin_id})
+    except ValidationError as error:
+        fault = faults_of(error)[0]
+        raise Unprocessable(f"the report cannot be taken: {fault.detail}", f"/data/body{fault.pointer}") from None
+    known = event.known
+    voice = f"org:{event.origin}" if known else None
+    sender = Sender(event.origin, (), known, event.organisation if known else None, voice, foreign=True)
+    return draft_of(report, sender, heard_at=event.received_at)
+
+
+@consumer.on(OperationOpened, OperationUpdated, OperationClosed)
+async def on_operation_changed(event: OperationState, tx: Tx) -> None:
+    """Keep the registry's operations; reports that wait for this one go on."""
+    await tx.execute(
+        """
+        INSERT INTO operation (operation, title, exercise, hazards, areas, bbox, timezone, opened_at, closed_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        ON CONFLICT (operation) DO UPDATE SET
+            title = excluded.title, exercise = excluded.exercise, hazards = excluded.hazards, areas = excluded.areas,
+            bbox = excluded.bbox, timezone = excluded.timezone, opened_at = excluded.opened_at,
+            closed_at = excluded.closed_at
+        """,
+        event.operation,
+        event.title,
+        event.exercise,
+        list(event.hazards),
+        list(event.areas),
+        list(event.bbox) if event.bbox else None,
+        event.timezone,
+        event.opened_at,
+        event.closed_at,
+    )
+    await tx.notify(LINKER_CHANNEL)
+
+
+@consumer.on_batch(LedgerChanged)
+async def on_ledger_changed(events: Sequence[LedgerChanged], tx: Tx) -> None:
+    """Keep matching's ledger, the newest row of each need."""
+    newest = {event.need_id: event for event in events}
+    rows = list(newest.values())
+    await tx.execute(
+        """
+        INSERT INTO ledger (need_id, needed, open, offered, committed, in_transit, delivered, confirmed, cancelled,
+                            asked, at)
+        SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+                             $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::timestamptz[])
+        ON CONFLICT (need_id) DO UPDATE SET
+            needed = excluded.needed, open = excluded.open, offered = excluded.offered,
+            committed = excluded.committed, in_transit = excluded.in_transit, delivered = excluded.delivered,
+            confirmed = excluded.confirmed, cancelled = excluded.cancelled, asked = excluded.asked, at = excluded.at
+        """,
+        [event.need_id for event in rows],
+        *(
+            [getattr(event, name) for event in rows]
+            for name in (
+                "needed", "open", "offered", "committed", "in_transit", "delivered", "confirmed", "cancelled", "asked",
+            )
+        ),
+        [event.meta.time for event in rows],
+    )  # fmt: skip
+
+
+@consumer.on_batch(
+    AssignmentMade, AssignmentStarted, AssignmentArrived, AssignmentDelivered, AssignmentConfirmed, AssignmentAbandoned
+)
+async def on_assignments_changed(events: Sequence[AssignmentState], tx: Tx) -> None:
+    """Keep matching's assignments, for tickets. `first_at` is the earliest step heard of, in whatever order."""
+    newest = {event.assignment_id: event for event in events}
+    earliest = {event.assignment_id: event.meta.time for event in reversed(events)}
+    rows = list(newest.values())
+    await tx.execute(
+        """
+        INSERT INTO assignment AS a (assignment_id, need_id, state, quantity, organisation, first_at, at)
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::timestamptz[],
+                             $7::timestamptz[])
+        ON CONFLICT (assignment_id) DO UPDATE SET
+            state = excluded.state, quantity = excluded.quantity, organisation = excluded.organisation,
+            first_at = least(a.first_at, excluded.first_at), at = excluded.at
+        """,
+        [event.assignment_id for event in rows],
+        [event.need_id for event in rows],
+        [event.state for event in rows],
+        [event.quantity for event in rows],
+        [event.organisation for event in rows],
+        [earliest[event.assignment_id] for event in rows],
+        [event.meta.time for event in rows],
+    )

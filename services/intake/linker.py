@@ -1,0 +1,240 @@
+"""The linker: joins reports to incidents, one operation at a time, in the order in which they were received.
+
+One linker works on an operation at a time, under the same lock that operators' corrections take. It decides from an
+index in memory that follows `link_change`: its own decisions and operators' alike. When a transaction fails, the
+index has seen decisions that never came to be, so it is thrown away and built anew from the tables.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import asyncpg
+
+from schemas.reports import ReportLinked
+from services.intake.actions import LINKER_CHANNEL, settle_held
+from services.intake.incidents import refresh, try_lock_operation
+from services.intake.linking import Link, Linker, LinkReport
+from services.runtime import clock, outbox
+from services.runtime.db import Database, Row, Tx, to_json
+from services.runtime.ids import uuid7
+
+log = logging.getLogger(__name__)
+
+BY = "rule:linking"
+BATCH = 300
+_POLL_S = 1.0
+_REBUILT_AT_ONCE = 2000
+_LINKABLE = "report_id, title, text, link_text, lon, lat, admin, observed_at, hazard, contact, place, official"
+
+
+@dataclass(slots=True)
+class Index:
+    """One operation's linker, and how far it has followed `link_change`."""
+
+    linker: Linker
+    followed: int = 0
+
+
+@dataclass(slots=True)
+class Indexes:
+    """The indexes of the operations that this worker has linked for."""
+
+    by_operation: dict[str, Index] = field(default_factory=dict)
+
+    def drop(self, operation: str) -> None:
+        self.by_operation.pop(operation, None)
+
+
+async def run(db: Database, stopping: asyncio.Event) -> None:
+    """Link what waits, woken by NOTIFY and once a second, until the process stops."""
+    wake = asyncio.Event()
+    indexes = Indexes()
+    listener: asyncpg.Connection[Row] | None = None
+    try:
+        while not stopping.is_set():
+            if listener is None or listener.is_closed():
+                listener = await db.listen([LINKER_CHANNEL], wake)
+            wake.clear()
+            if await link_waiting(db, indexes, stopping):
+                continue
+            await _wait_any(wake, stopping)
+    finally:
+        if listener is not None:
+            await listener.close(timeout=1)
+
+
+async def link_waiting(db: Database, indexes: Indexes, stopping: asyncio.Event | None = None) -> int:
+    """Settle what is held, and link one batch of each operation that has reports waiting; returns how many reports
+    moved on."""
+    async with db.tx() as tx:
+        moved = await settle_held(tx)
+        waiting = await tx.fetch("SELECT DISTINCT operation FROM report WHERE state = 'waiting' ORDER BY operation")
+    for row in waiting:
+        if stopping is not None and stopping.is_set():
+            break
+        moved += await link_batch(db, row["operation"], indexes)
+    return moved
+
+
+async def link_batch(db: Database, operation: str, indexes: Indexes, size: int = BATCH) -> int:
+    """Link the oldest waiting reports of one operation in one transaction; returns how many. Bulk goes last."""
+    try:
+        async with db.tx() as tx:
+            if not await try_lock_operation(tx, operation):
+                return 0
+            index = await _followed(tx, operation, indexes)
+            rows = await tx.fetch(
+                f"SELECT {_LINKABLE}, exercise FROM report WHERE operation = $1 AND state = 'waiting' "
+                "ORDER BY bulk, seq LIMIT $2",
+                operation,
+                size,
+            )
+            if rows:
+                links = _decide(index.linker, rows)
+                followed = await _store(tx, operation, rows, links)
+    except BaseException:
+        indexes.drop(operation)
+        raise
+    if rows:
+        index.followed = followed
+    return len(rows)
+
+
+def _decide(linker: Linker, rows: Sequence[Row]) -> list[tuple[Link, UUID]]:
+    """The decision for each report, and the incident that it ends in: a new one where none was found."""
+    links = []
+    for row in rows:
+        report = link_report(row)
+        found = linker.decide(report)
+        incident_id = found.incident_id or uuid7()
+        linker.add(report, incident_id)
+        links.append((found, incident_id))
+    return links
+
+
+def link_report(row: Row) -> LinkReport:
+    """What linking knows of a report. Numbers in the text are keyed hashes: equal where they are equal, no more."""
+    text = row["link_text"] or "\n".join(part for part in (row["title"], row["text"]) if part)
+    return LinkReport(
+        report_id=row["report_id"], text=text, lon=row["lon"], lat=row["lat"], admin=row["admin"],
+        observed_at=row["observed_at"], hazard=row["hazard"] if row["hazard"] != "other" else None,
+        contact=row["contact"], location_text=row["place"], official=row["official"],
+    )  # fmt: skip
+
+
+async def _store(tx: Tx, operation: str, rows: Sequence[Row], links: Sequence[tuple[Link, UUID]]) -> int:
+    """Write a batch's decisions and tell of them; returns the newest `change_id`."""
+    now: datetime = clock.now()
+    await tx.execute(
+        """
+        UPDATE report r SET state = 'linked', incident_id = t.incident_id, copy_of = t.copy_of,
+               exact_copy = t.exact_copy, linked_at = $8, linked_by = $9, score = t.score, parts = t.parts::jsonb,
+               suggested = t.suggested
+        FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::boolean[], $5::float8[], $6::text[], $7::uuid[])
+            AS t(report_id, incident_id, copy_of, exact_copy, score, parts, suggested)
+        WHERE r.report_id = t.report_id
+        """,
+        [row["report_id"] for row in rows],
+        [incident_id for _, incident_id in links],
+        [link.copy_of for link, _ in links],
+        ["copy" in link.parts for link, _ in links],
+        [link.score for link, _ in links],
+        [to_json(link.parts) for link, _ in links],
+        [link.suggested for link, _ in links],
+        now,
+        BY,
+    )
+    followed = await tx.fetchval(
+        """
+        WITH added AS (
+            INSERT INTO link_change (operation, kind, report_id, incident_id)
+            SELECT $1, 'add', report_id, incident_id
+            FROM unnest($2::uuid[], $3::uuid[]) WITH ORDINALITY AS t(report_id, incident_id, nth) ORDER BY nth
+            RETURNING change_id
+        ) SELECT max(change_id) FROM added
+        """,
+        operation,
+        [row["report_id"] for row in rows],
+        [incident_id for _, incident_id in links],
+    )
+    await outbox.append(
+        tx,
+        [
+            ReportLinked(
+                report_id=row["report_id"], incident_id=incident_id, operation=operation, exercise=row["exercise"],
+                score=round(link.score, 4), parts={name: round(value, 4) for name, value in link.parts.items()},
+                copy_of=link.copy_of, by=BY,
+            )
+            for row, (link, incident_id) in zip(rows, links, strict=True)
+        ],
+    )  # fmt: skip
+    await refresh(tx, {incident_id for _, incident_id in links}, by=BY)
+    return int(followed)
+
+
+# Following
+
+
+async def _followed(tx: Tx, operation: str, indexes: Indexes) -> Index:
+    """The operation's index with every change that is committed; the lock is held, so there can be no newer ones."""
+    index = indexes.by_operation.get(operation)
+    if index is None:
+        index = Index(Linker(zone=await _zone(tx, operation)))
+    while True:
+        changes = await tx.fetch(
+            f"SELECT c.change_id, c.kind, c.report_id AS changed, c.incident_id, c.other_id, r.* "
+            f"FROM link_change c LEFT JOIN (SELECT {_LINKABLE} FROM report) r ON r.report_id = c.report_id "
+            "WHERE c.operation = $1 AND c.change_id > $2 ORDER BY c.change_id LIMIT $3",
+            operation,
+            index.followed,
+            _REBUILT_AT_ONCE,
+        )
+        for change in changes:
+            follow(index.linker, change)
+        if changes:
+            index.followed = changes[-1]["change_id"]
+        if len(changes) < _REBUILT_AT_ONCE:
+            break
+    indexes.by_operation[operation] = index
+    return index
+
+
+def follow(linker: Linker, change: Row | dict[str, Any]) -> None:
+    """Apply one row of `link_change` (with the report's columns) to an index."""
+    kind = change["kind"]
+    if kind == "add":
+        linker.add(link_report(change), change["incident_id"])  # type: ignore[arg-type]
+    elif kind == "move":
+        linker.move(change["changed"], change["incident_id"])
+    elif kind == "remove":
+        linker.remove(change["changed"])
+    elif kind == "merge":
+        linker.merge(change["incident_id"], change["other_id"])
+    elif kind == "close":
+        linker.close(change["incident_id"])
+
+
+async def _zone(tx: Tx, operation: str) -> ZoneInfo:
+    name = await tx.fetchval("SELECT timezone FROM operation WHERE operation = $1", operation)
+    if name:
+        with suppress(ZoneInfoNotFoundError, ValueError):
+            return ZoneInfo(name)
+    return ZoneInfo("Asia/Jakarta")
+
+
+async def _wait_any(wake: asyncio.Event, stopping: asyncio.Event) -> None:
+    tasks = [asyncio.ensure_future(event.wait()) for event in (wake, stopping)]
+    try:
+        await asyncio.wait(tasks, timeout=_POLL_S, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
