@@ -18,6 +18,8 @@ from typing import Any, TextIO
 
 from gotong.local.process import POLL_S, LocalError, Program, end_leftover, popen_arguments, write_pid
 
+# All is over in ten seconds, whoever takes how long.
+STOP_WITHIN_S = 9.5
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 10.0
 # A child that ran this long was well; its next fall is counted as its first.
@@ -32,7 +34,8 @@ class Child:
     """One program under supervision.
 
     `prepare` is called before each start and may be slow. `forgets`: its memory is gone with it (the embedded broker),
-    so after its restart the hook runs again and what depends on it is started anew. `stop_within_s`: patience at stop.
+    so after its restart the hook runs again and what depends on it is started anew. `stop_within_s`: patience at stop;
+    the very last to stop, the database, gets all that is left of the ten seconds.
     """
 
     prepare: Callable[[], Program]
@@ -211,10 +214,13 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
         hurried = asyncio.create_task(self._kill_when_hurried())
+        deadline = time.monotonic() + STOP_WITHIN_S
         for stage in reversed(self.stages[1:]):
-            await asyncio.gather(*(self._stop(child) for child in stage))
-        for child in reversed(self.stages[0]):
-            await self._stop(child)
+            await asyncio.gather(*(self._stop(child, child.stop_within_s) for child in stage))
+        for child in reversed(self.stages[0][1:]):
+            await self._stop(child, child.stop_within_s)
+        for child in self.stages[0][:1]:
+            await self._stop(child, deadline - time.monotonic())
         hurried.cancel()
         # An output ends with its process; a grandchild that keeps it open is not waited for.
         if self._outputs:
@@ -222,11 +228,11 @@ class Supervisor:
             for task in late:
                 task.cancel()
 
-    async def _stop(self, child: Child) -> None:
+    async def _stop(self, child: Child, within_s: float) -> None:
         if child.process is None or child.program is None:
             return
-        if not await _end(child.process, child.program.stop_signal, child.stop_within_s):
-            self.log.write(self.name, f"{child.name} did not stop within {child.stop_within_s:.1f} s and was killed")
+        if not await _end(child.process, child.program.stop_signal, within_s):
+            self.log.write(self.name, f"{child.name} did not stop within {within_s:.1f} s and was killed")
         child.program.pid_file.unlink(missing_ok=True)
 
     async def _kill_when_hurried(self) -> None:

@@ -130,14 +130,14 @@ def _parts(options: Options) -> Parts:
             env["GOTONG_DATABASE"] = postgres.dsn()
             return program
 
-        first.append(Child(name="postgres", prepare=prepare_postgres, stop_within_s=1.5))
+        first.append(Child(name="postgres", prepare=prepare_postgres))
     broker = _broker(options, env)
     if broker is not None:
         first.append(broker)
     kind = options.broker if broker is not None else "external"
-    second = [Child(name="web", prepare=_service(options, env, "web", "services.gateway"), stop_within_s=5)]
+    second = [Child(name="web", prepare=_service(options, env, "web", "services.gateway"), stop_within_s=4.5)]
     second += [
-        Child(name=name, prepare=_service(options, env, name, f"services.{name}", "worker"), stop_within_s=5)
+        Child(name=name, prepare=_service(options, env, name, f"services.{name}", "worker"), stop_within_s=4.5)
         for name in WORKERS
     ]
     return Parts([first, second], env, kind)
@@ -156,7 +156,7 @@ def _broker(options: Options, env: dict[str, str]) -> Child | None:
     if options.broker == "embedded":
         tansu = Tansu(folder, port=wanted)
         env |= {"GOTONG_KAFKA": tansu.address, "GOTONG_KAFKA_EMBEDDED": "true"}
-        return Child(name="broker", prepare=tansu.prepare, forgets=True, stop_within_s=2.5)
+        return Child(name="broker", prepare=tansu.prepare, forgets=True, stop_within_s=2)
     java = java_version()
     if java < JAVA_NEEDED:
         found = f"Java {java} is too old" if java else "there is no Java on the PATH"
@@ -165,7 +165,7 @@ def _broker(options: Options, env: dict[str, str]) -> Child | None:
         )
     kafka = Kafka(folder, cache_folder(options.data), port=wanted)
     env |= {"GOTONG_KAFKA": kafka.address, "GOTONG_KAFKA_EMBEDDED": "false"}
-    return Child(name="broker", prepare=kafka.prepare, stop_within_s=2.5)
+    return Child(name="broker", prepare=kafka.prepare, stop_within_s=2)
 
 
 def _checked_url(url: str) -> str:

@@ -108,6 +108,19 @@ async def test_a_password_is_asked_for_on_tcp_and_on_the_socket(server: Postgres
     assert (server.folder / "password").stat().st_mode & 0o777 == 0o600
 
 
+async def test_failed_statements_leave_no_value_in_the_log(server: Postgres) -> None:
+    connection = await asyncpg.connect(server.start())
+    await connection.execute("CREATE TABLE contact (phone text PRIMARY KEY)")
+    await connection.execute("INSERT INTO contact VALUES ('+62840111')")
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await connection.execute("INSERT INTO contact VALUES ('+62840111')")
+    with pytest.raises(asyncpg.PostgresError):
+        await connection.execute("SELECT '+62840111'::int / 0, 'x +62840111'::int")
+    await connection.close()
+    server.stop()
+    assert "62840111" not in server.log.read_text()
+
+
 async def test_databases_are_made_copied_and_dropped(server: Postgres) -> None:
     server.start()
     connection = await asyncpg.connect(server.createdb("first"))
