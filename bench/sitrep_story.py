@@ -15,7 +15,7 @@ from schemas.assignments import AssignmentAbandoned, AssignmentDelivered, Assign
 from schemas.event import Event, Meta
 from schemas.incidents import IncidentClosed, IncidentMerged, IncidentMoved, IncidentOpened, IncidentUpdated
 from schemas.ledger import LedgerChanged
-from schemas.needs import NeedDeclared, NeedDrafted, NeedWithdrawn
+from schemas.needs import NeedDeclared, NeedDrafted, NeedState, NeedWithdrawn
 from schemas.offers import OfferAccepted, OfferDeclined, OfferMade
 from schemas.operations import DeclaredStatus, OperationOpened, OperationUpdated
 from schemas.reports import ReportLinked, ReportPlaced, ReportReceived, ReportRetracted, ReportUnlinked
@@ -64,7 +64,7 @@ class Story:
         self.sequences: dict[tuple[str, str], int] = {}
         self.reports: list[ReportReceived] = []
         self.incidents: list[IncidentOpened] = []
-        self.needs: list[NeedDeclared] = []
+        self.needs: list[NeedState] = []
         self.ledgers: dict[UUID, LedgerChanged] = {}
         self.offers: list[OfferMade] = []
         self.responders: list[ResponderRegistered] = []
@@ -143,9 +143,6 @@ class Story:
         )
         self.reports.append(event)
         return event
-
-    def _known(self, things: list[Event]) -> Event | None:
-        return self.random.choice(things) if things else None
 
     def linked(self) -> Event | None:
         if not self.reports or not self.incidents:
@@ -231,6 +228,9 @@ class Story:
         return kind(**values)
 
     def need(self) -> Event:
+        return self.make_need()
+
+    def make_need(self) -> NeedState:
         incident = self.random.choice(self.incidents) if self.incidents and self.random.random() < 0.8 else None
         item = self.random.choice(["boat", "rice", "blanket", None])
         kind = self.random.choice([NeedDeclared, NeedDeclared, NeedDeclared, NeedDrafted, NeedWithdrawn])
@@ -255,7 +255,7 @@ class Story:
 
     def ledger(self) -> Event | None:
         # Sometimes of a need that sitrep has not heard of: matching's topic may be ahead of intake's.
-        need = self.random.choice(self.needs) if self.needs and self.random.random() < 0.9 else self.need()
+        need = self.random.choice(self.needs) if self.needs and self.random.random() < 0.9 else self.make_need()
         parts = [0] * 7
         for _ in range(need.quantity):
             parts[self.random.randrange(7)] += 1
@@ -310,10 +310,7 @@ class Story:
         if not self.offers:
             return None
         offer = self.random.choice(self.offers)
-        kind, state = self.random.choice(
-            [(AssignmentMade, "made"), (AssignmentStarted, "started"), (AssignmentDelivered, "delivered")]
-            + [(AssignmentAbandoned, "abandoned")]
-        )
+        kind = self.random.choice([AssignmentMade, AssignmentStarted, AssignmentDelivered, AssignmentAbandoned])
         return kind(
             operation=offer.operation,
             exercise=offer.exercise,
@@ -322,7 +319,7 @@ class Story:
             responder_id=offer.responder_id,
             organisation=offer.organisation,
             quantity=1,
-            state=state,
+            state=kind.type.split(".")[2],
             period=offer.window,
             by="operator:test",
         )

@@ -139,6 +139,10 @@ class Watcher:
         self._wake = asyncio.Event()
         self._behind = False
 
+    def wake(self) -> None:
+        """Called when the tailer ends."""
+        self._wake.set()
+
     def hand(self, position: int, chunk: bytes) -> None:
         """Called by the tailer: the events up to `position` that pass the filter."""
         if self._behind:
@@ -174,6 +178,8 @@ class Watcher:
                                 await self._wake.wait()
                         except TimeoutError:
                             yield _COMMENT
+                        if not tailer.running:
+                            return  # the client comes back with its Last-Event-ID and starts a new one
                         continue
                     gathered = b""
                     while self._queue:
@@ -218,12 +224,17 @@ class Tailer:
     def watcher(self, wanted: Filter, last_id: str | None) -> Watcher:
         return Watcher(self, wanted, last_id)
 
+    @property
+    def running(self) -> bool:
+        return self._task is not None and not self._task.done()
+
     async def enter(self) -> None:
         """Start the reader if it does not run, and wait until it knows where the log ends."""
         self._present += 1
-        if self._task is None or self._task.done():
+        if not self.running:
             self._ready.clear()
             self._task = asyncio.create_task(self._run(), name="sitrep-tailer")
+            self._task.add_done_callback(self._ended)
         await self._ready.wait()
 
     def join(self, watcher: Watcher) -> int:
@@ -244,6 +255,14 @@ class Tailer:
         if self._present <= 0 and self._task is not None:
             self._task.cancel()
             self._task = None
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            log.error("the stream's reader of the log ended", exc_info=task.exception())
+            self._ready.set()
+            for watchers in self._watchers.values():
+                for watcher in watchers:
+                    watcher.wake()
 
     async def _run(self) -> None:
         wake = asyncio.Event()

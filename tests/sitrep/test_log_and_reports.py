@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from dataclasses import replace
 from datetime import timedelta
@@ -65,7 +66,7 @@ async def test_positions_have_no_gaps_and_each_event_stands_once_whatever_is_del
         rows = await tx.fetch("SELECT position, source, id, received_at FROM log ORDER BY position")
     assert [row["position"] for row in rows] == list(range(1, len(told) + 1))
     assert {(row["source"], row["id"]) for row in rows} == {(SOURCE, each.id) for each in told}
-    assert all(one["received_at"] <= two["received_at"] for one, two in zip(rows, rows[1:], strict=False))
+    assert all(one["received_at"] <= two["received_at"] for one, two in itertools.pairwise(rows))
 
 
 async def test_two_writers_at_once_leave_no_gap_and_no_repeat(make_db):
@@ -76,7 +77,7 @@ async def test_two_writers_at_once_leave_no_gap_and_no_repeat(make_db):
         rows = await tx.fetch("SELECT position, id, received_at FROM log ORDER BY position")
     assert [row["position"] for row in rows] == list(range(1, len(told) + 1))
     assert {row["id"] for row in rows} == {each.id for each in told}
-    assert all(one["received_at"] <= two["received_at"] for one, two in zip(rows, rows[1:], strict=False))
+    assert all(one["received_at"] <= two["received_at"] for one, two in itertools.pairwise(rows))
 
 
 async def test_received_at_never_goes_back_when_the_clock_does(make_db):
@@ -112,7 +113,7 @@ async def test_the_read_models_give_the_same_bytes_as_the_fold_of_the_log_at_any
     await append(db, shuffled(told, 5))
     state = domain.State()
     at = 0
-    for position in sorted(random.Random(5).sample(range(1, len(told)), 12)) + [len(told)]:
+    for position in [*sorted(random.Random(5).sample(range(1, len(told)), 12)), len(told)]:
         async with db.tx() as tx:
             domain.fold(await log.entries(tx, at, position), state)
         at = position

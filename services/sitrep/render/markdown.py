@@ -112,8 +112,8 @@ def _highlights(report: dict[str, Any], lang: Language) -> list[str]:
     totals, recent = report["totals"], report["last_24h"]
     lines = [f"## {w('highlights')}", ""]
     lines.append(
-        f"- {n(totals['reports'])} {w('reports_taken')} ({n(totals['reports_unlinked'])} {w('reports_unlinked')}, "
-        f"{n(totals['reports_retracted'])} {w('reports_retracted')})"
+        f"- {n(totals['reports'])} {w('reports_taken')}, {n(totals['reports_unlinked'])} {w('reports_unlinked')}; "
+        f"{w('besides')} {n(totals['reports_retracted'])} {w('reports_retracted')}"
     )
     lines.append(
         f"- {n(totals['incidents'])} {w('incidents_counted')}: {n(totals['incidents_open'])} {w('open')}, "

@@ -52,6 +52,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "reports_taken": ("laporan diterima", "reports received"),
     "reports_unlinked": ("belum terkait kejadian", "not joined to an incident yet"),
     "reports_retracted": ("ditarik kembali", "taken back"),
+    "besides": ("selain itu", "besides"),
     "incidents_counted": ("kejadian", "incidents"),
     "open": ("terbuka", "open"),
     "closed_ones": ("ditutup", "closed"),
