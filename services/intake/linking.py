@@ -13,10 +13,10 @@ to do, and what was read by a person, is in `docs/linking-reading.md`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta, timezone, tzinfo
-from heapq import nsmallest
 from importlib import resources
 from math import asin, cos, exp, floor, log, log10, radians, sin, sqrt
 from typing import Any, Literal, TypeVar
@@ -36,7 +36,7 @@ _CELL_DEG = 0.004
 _CELL_REPORTS = 16  # newest reports looked at in one grid cell
 _AREA_REPORTS = 40
 _WINDOW_HOURS = 96.0  # how far back place alone finds a candidate
-_SCORED = 8
+_SCORED = 6
 _REPOST_HOURS = 6.0  # an exact copy is indexed again only this long after the last: a burst must not push others out
 _NUMBERS = 100_000  # numbers kept are below this
 _ROW = 1_000_003  # cells between two columns of the grid
@@ -170,14 +170,17 @@ class _Record:
 
 
 class _Incident:
-    """What the limits and gates need to know of one incident; members by their number in the index."""
+    """What the limits and gates need to know of one incident; members by their number in the index.
+
+    Arrays and tuples, not sets and lists: with a hundred thousand open incidents those would be half a million objects
+    that each full garbage collection walks through, which then takes most of a second."""
 
     __slots__ = ("box", "closed", "first", "first_at", "hazards", "incident_id", "last_at", "members", "pins",
                  "stale", "statement", "texts")  # fmt: skip
 
     def __init__(self, incident_id: UUID) -> None:
         self.incident_id = incident_id
-        self.members: dict[int, None] = {}
+        self.members = array("L")  # ascending unless stale
         self.closed = False
         self.clear()
 
@@ -185,19 +188,21 @@ class _Incident:
         self.first: tuple[float, float] | None = None  # the first located report's point
         self.first_at = float("inf")
         self.last_at = float("-inf")
-        self.pins: set[tuple[float, float]] = set()
+        self.pins: tuple[tuple[float, float], ...] = ()
         self.box: tuple[float, float, float, float] | None = None  # west, south, east, north
-        self.hazards: set[str] = set()
-        self.texts: set[object] = set()  # distinct (text, pin): copies do not count against the size
+        self.hazards: tuple[str, ...] = ()
+        self.texts: tuple[object, ...] = ()  # distinct (text, pin): copies do not count against the size
         self.statement = False
         self.stale = False
 
     def take(self, record: _Record) -> None:
         self.first_at = min(self.first_at, record.at)
         self.last_at = max(self.last_at, record.at)
-        if record.hazard:
-            self.hazards.add(record.hazard)
-        self.texts.add((record.key, record.pin) if record.key else record.report_id)
+        if record.hazard and record.hazard not in self.hazards:
+            self.hazards += (record.hazard,)
+        text = (record.key, record.pin) if record.key else record.report_id
+        if text not in self.texts:
+            self.texts += (text,)
         if record.official and record.area:
             self.statement = True
         if isinstance(record.pin, tuple):
@@ -207,7 +212,8 @@ class _Incident:
             else:
                 w, s, e, n = self.box
                 self.box = (min(w, lon), min(s, lat), max(e, lon), max(n, lat))
-            self.pins.add((lon, lat))
+            if (lon, lat) not in self.pins:
+                self.pins += ((lon, lat),)
 
 
 class Linker:
@@ -226,9 +232,9 @@ class Linker:
         self._numbers: dict[UUID, int] = {}  # report id -> index in _records
         self._incidents: dict[UUID, _Incident] = {}
         self._merged: dict[UUID, UUID] = {}
-        self._by_word: dict[int, list[int]] = {}
-        self._by_cell: dict[int, list[int]] = {}
-        self._by_area: dict[str, list[int]] = {}
+        self._by_word: dict[int, array[int]] = {}
+        self._by_cell: dict[int, array[int]] = {}
+        self._by_area: dict[str, array[int]] = {}
         self._copies: dict[tuple[int, tuple[float, float] | str], int] = {}  # (text, pin) -> newest report
         self._posted: dict[tuple[int, tuple[float, float] | str], float] = {}  # (text, pin) -> when last indexed
         self._pin_texts: dict[tuple[float, float] | str, int] = {}  # distinct texts at a pin: tells default pins
@@ -338,7 +344,7 @@ class Linker:
         if record is None:
             raise KeyError(report_id)
         if record.incident is not None:
-            record.incident.members.pop(number, None)
+            record.incident.members.remove(number)
             record.incident.stale = True
             record.incident = None
         if incident_id is not None:
@@ -363,7 +369,7 @@ class Linker:
             record = self._records[number]
             if record is not None:
                 record.incident = target
-                target.members[number] = None
+                target.members.append(number)
         target.stale = True
 
     def close(self, incident_id: UUID) -> None:
@@ -463,7 +469,7 @@ class Linker:
             else:
                 _post(self._by_area, pin, number, _AREA_REPORTS)
         logs = self._logs
-        for word in nsmallest(_RARE_WORDS, record.words, key=logs.__getitem__):
+        for word in sorted(record.words, key=logs.__getitem__)[:_RARE_WORDS]:
             _post(self._by_word, word, number, _POSTINGS)
         for contact in record.contacts:
             _post(self._by_word, contact, number, _POSTINGS)
@@ -474,11 +480,10 @@ class Linker:
         if incident is None:
             incident = self._incidents[incident_id] = _Incident(incident_id)
         record.incident = incident
-        if incident.members and number < next(reversed(incident.members)):
-            incident.members[number] = None
+        if incident.members and number < incident.members[-1]:
             incident.stale = True
-        else:
-            incident.members[number] = None
+        incident.members.append(number)
+        if not incident.stale:
             incident.take(record)
         if record.official and record.area:
             self._statements[self._statement_key(record)] = incident_id
@@ -491,7 +496,7 @@ class Linker:
         """Work out an incident anew, in the order of the index, after a report left it or came in from another."""
         if not incident.stale:
             return
-        incident.members = dict.fromkeys(sorted(incident.members))
+        incident.members = array("L", sorted(incident.members))
         incident.clear()
         for number in incident.members:
             record = self._records[number]
@@ -503,7 +508,7 @@ class Linker:
             incident_id = self._merged[incident_id]
         return incident_id
 
-    def _live(self, numbers: list[int]) -> list[UUID]:
+    def _live(self, numbers: Sequence[int]) -> list[UUID]:
         return [r.report_id for n in numbers if (r := self._records[n])]
 
     # ---- candidates and score --------------------------------------------------------------------------------------
@@ -527,7 +532,7 @@ class Linker:
         likely: dict[int, float] = {}
         most = log(len(self._texts) + 2)
         known = [w for w in record.words if w >= 0]
-        for word in nsmallest(_RARE_WORDS, known, key=logs.__getitem__):
+        for word in sorted(known, key=logs.__getitem__)[:_RARE_WORDS]:
             worth = most - logs[word]
             for number in self._by_word.get(word, ())[-_POSTINGS:]:
                 likely[number] = likely.get(number, 0.0) + worth
@@ -590,7 +595,7 @@ class Linker:
             likeness = min(1.0, shared_mass / sqrt(mass * other_mass)) if mass > 0 and other_mass > 0 else 0.0
             contained = min(1.0, shared_mass / max(min(mass, other_mass), 1e-9))
             rarity = self._rarity
-            telling = nsmallest(5, [logs[w] for w in shared if rarity[w]])
+            telling = sorted([logs[w] for w in shared if rarity[w]])[:5]
             if telling:
                 # The sum, not the mean: one rare word in common is often a street of the whole town.
                 rare = (most * len(telling) - sum(telling)) / 35.0
@@ -779,11 +784,11 @@ def _cell(lon: float, lat: float) -> int:
     return floor(lon / _CELL_DEG) * _ROW + floor(lat / _CELL_DEG)
 
 
-def _post(index: dict[_K, list[int]], key: _K, number: int, most: int) -> None:
+def _post(index: dict[_K, array[int]], key: _K, number: int, most: int) -> None:
     """Append to a list of which only the newest `most` are ever read."""
     numbers = index.get(key)
     if numbers is None:
-        index[key] = [number]
+        index[key] = array("L", (number,))
     else:
         numbers.append(number)
         if len(numbers) > 2 * most:

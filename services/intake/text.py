@@ -30,6 +30,7 @@ _TAG = re.compile(r"<[a-z/!][^<>]{0,200}>")
 _TRANSLATOR = re.compile(r"\([^()]{0,60}translat[^()]{0,60}\)")
 _PLACEHOLDER = re.compile(r"\[?(phone|email)_([0-9a-z]{4,12})\]?")
 _OWN_PLACEHOLDER = re.compile(r"\[(?:nomor|email|nik|nama)\]")
+_ACCENT = re.compile("[\u0300-\u036f]+")
 _LOST_ACCENT = re.compile(r"[?*](?<=[a-z0-9].)[?*]{0,2}(?=[a-z])")  # exports that wrote `p?di` or `p*di`
 _REPEATED = re.compile(r"([a-z])\1\1+")
 _TWICE = re.compile(r"2(?<=[a-z][a-z][a-z].)(?![a-z0-9])")  # `ibu2` is `ibu ibu`
@@ -69,8 +70,7 @@ def normalise(text: str) -> str:
             break
         text = plain
     if not text.isascii():
-        text = unicodedata.normalize("NFKD", text)
-        text = "".join(c for c in text if not unicodedata.combining(c))
+        text = _ACCENT.sub("", unicodedata.normalize("NFKD", text))
     text = text.lower()
     if "\\" in text:
         text = text.replace("\\", "")
