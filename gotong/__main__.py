@@ -17,6 +17,9 @@ COMMANDS = {
     "sitrep": "gotong.commands.sitrep:sitrep",
     "token": "gotong.commands.token:token",
     "audit": "gotong.commands.audit:audit",
+    "republish": "gotong.commands.republish:republish",
+    "quarantine": "gotong.commands.quarantine:quarantine",
+    "contracts": "gotong.commands.contracts:contracts",
 }
 
 
