@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from schemas.event import Event
 from schemas.values import (
@@ -18,6 +19,32 @@ from schemas.values import (
     Severity,
     StatedNeed,
 )
+
+CONTACT_WORDS = frozenset(
+    {"reporter", "contact", "contacts", "kontak", "name", "fullname", "firstname", "lastname", "nama", "namalengkap"}
+    | {"phone", "phonenumber", "mobile", "mobilephone", "msisdn", "telephone", "telepon", "telp", "hp", "nohp"}
+    | {"email", "emailaddress", "mail", "whatsapp", "wa", "nowa", "sms", "telegram", "nik", "ktp", "noktp"}
+)
+"""Field names under which systems keep whoever reported; compared in lower case, without `_`, `-`, `.` and spaces."""
+_NOT_LETTERS = str.maketrans("", "", "_-. ")
+_DEEPEST = 32
+
+
+def contact_fields(data: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Where in this JSON a field holds contact data, by its name; one that is null or empty holds none."""
+    if len(path) > _DEEPEST:
+        return []
+    found: list[tuple[str | int, ...]] = []
+    if isinstance(data, dict):
+        for name, value in data.items():
+            if str(name).lower().translate(_NOT_LETTERS) in CONTACT_WORDS and value not in (None, "", [], {}):
+                found.append((*path, name))
+            else:
+                found += contact_fields(value, (*path, name))
+    elif isinstance(data, list):
+        for index, value in enumerate(data):
+            found += contact_fields(value, (*path, index))
+    return found
 
 
 class ReportSubmitted(Event):
@@ -45,6 +72,19 @@ class ReportSubmitted(Event):
     external_id: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
     external_url: Annotated[str, StringConstraints(max_length=2000, pattern=r"^https?://")] | None = None
     reporter_ref: Annotated[str, StringConstraints(max_length=200)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_nobody(cls, data: Any) -> Any:
+        """Refuse contact data wherever it stands: an unknown field would be ignored, and the partner never told."""
+        found = contact_fields(data)
+        if found:
+            reason = PydanticCustomError(
+                "contact_data", "contact data is not taken; send an opaque reporter_ref instead"
+            )
+            faults = [InitErrorDetails(type=reason, loc=path, input=None) for path in found[:20]]
+            raise ValidationError.from_exception_data(cls.__name__, faults)
+        return data
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 from uuid import UUID
 
+import httpx
 import orjson
 import pytest
 
@@ -57,6 +59,15 @@ def db(make_db) -> Database:
     return make_db("registry")
 
 
+async def sent(client: httpx.AsyncClient, method: str, path: str, **request: Any) -> httpx.Response:
+    """As a client does it: what is answered 503 (nothing was stored) is sent again, for half a minute."""
+    deadline = time.monotonic() + 30
+    while True:
+        answer = await client.request(method, path, **request)
+        if answer.status_code != 503 or time.monotonic() > deadline:
+            return answer
+
+
 async def payloads(db: Database) -> bytes:
     async with db.tx() as tx:
         rows = await tx.fetch("SELECT payload, key, subject, type FROM outbox")
@@ -98,9 +109,11 @@ async def test_an_operation_is_opened_changed_and_closed_with_its_events_in_orde
     events = await emitted(db, OperationState)
     assert [type(event) for event in events] == [OperationOpened, OperationUpdated, OperationClosed]
     assert [event.meta.sequence for event in events] == [1, 2, 3]
-    assert events[0].operation == "banjir-2026" and events[0].status is not None
+    assert events[0].operation == "banjir-2026"
+    assert events[0].status is not None
     assert events[0].status.declared == "tanggap_darurat"
-    assert events[2].closed_at is not None and events[2].by == "operator:posko"
+    assert events[2].closed_at is not None
+    assert events[2].by == "operator:posko"
     assert (await client.get("/v1/operations/banjir-2026")).json()["open"] is False
     assert (await client.get("/v1/operations?open=true")).json()["operations"] == []
 
@@ -162,7 +175,8 @@ async def test_organisations_are_entered_listed_page_by_page_and_changed(client)
         url = next((link["href"] for link in page["links"] if link["rel"] == "next"), None)
     assert seen == ["a", "b", "c"]
     changed = await client.patch("/v1/organisations/b", json={"sectors": ["WSH", "SHL"]}, headers=DESK)
-    assert changed.json()["sectors"] == ["WSH", "SHL"] and changed.json()["name"] == "B"
+    assert changed.json()["sectors"] == ["WSH", "SHL"]
+    assert changed.json()["name"] == "B"
     assert (await client.get("/v1/organisations/nobody")).status_code == 404
     assert (await client.get("/v1/organisations?cursor=bm9uc2Vuc2U")).status_code == 422
 
@@ -179,15 +193,18 @@ async def test_anybody_registers_unconfirmed_and_a_desk_confirms(client, db):
     assert (confirmed.status_code, confirmed.json()["status"]) == (200, "confirmed")
 
     first, second = await emitted(db, ResponderState)
-    assert isinstance(first, ResponderRegistered) and isinstance(second, ResponderConfirmed)
-    assert first.by == "public" and second.by == "field:lapangan"
+    assert isinstance(first, ResponderRegistered)
+    assert isinstance(second, ResponderConfirmed)
+    assert first.by == "public"
+    assert second.by == "field:lapangan"
     assert [(skill.skill, skill.level) for skill in second.skills] == [
         ("medic", 1),
         ("nurse", 3),
         ("juru_mudi_perahu", 1),
     ]
     assert second.contact_id == vault.contact_id("+6281234567890")
-    assert second.home_cell is not None and second.travel_limit_km == 20
+    assert second.home_cell is not None
+    assert second.travel_limit_km == 20
     assert second.certificates[0].code == "str_health"
 
 
@@ -198,7 +215,8 @@ async def test_a_desk_and_a_partner_register_confirmed_people_at_once(client, db
     assert (own.status_code, own.json()["status"]) == (201, "confirmed")
     events = await emitted(db, ResponderState)
     assert [type(event) for event in events] == [ResponderConfirmed, ResponderConfirmed]
-    assert events[1].organisation == "pmi" and events[1].capacity == 6
+    assert events[1].organisation == "pmi"
+    assert events[1].capacity == 6
     stranger = await client.post("/v1/responders", json=RATNA | {"organisation": "other"}, headers=PMI)
     assert (stranger.status_code, pointers(stranger)) == (403, ["/organisation"])
 
@@ -221,7 +239,8 @@ async def test_no_name_number_or_exact_home_leaves_in_an_event_or_lies_open_in_a
                 assert secret not in text, table["tablename"]
                 assert secret.encode().hex() not in text, table["tablename"]
     shown = (await client.get(f"/v1/responders/{responder}", headers=DESK)).json()
-    assert shown["name"] == "Ratna Dewi" and shown["phone"] == "+6281234567890"
+    assert shown["name"] == "Ratna Dewi"
+    assert shown["phone"] == "+6281234567890"
     assert shown["location"] == {"lon": 107.7001, "lat": -6.9001}
 
 
@@ -234,7 +253,8 @@ async def test_the_same_number_is_the_same_responder_however_it_is_written(clien
     events = await emitted(db, ResponderState)
     assert [type(event) for event in events] == [ResponderRegistered, ResponderUpdated, ResponderConfirmed]
     assert [skill.skill for skill in events[2].skills] == ["nurse"]
-    assert events[2].travel_limit_km == 5 and events[2].languages == ("id", "su")
+    assert events[2].travel_limit_km == 5
+    assert events[2].languages == ("id", "su")
     shown = (await client.get(f"/v1/responders/{first.json()['responder_id']}", headers=DESK)).json()
     assert shown["name"] == "Ratna Puspitasari"
     async with db.tx() as tx:
@@ -247,12 +267,16 @@ async def test_nobody_changes_or_finds_out_a_confirmed_responder_by_typing_its_n
     assert (forged.status_code, forged.json()["status"]) == (202, "unconfirmed")
     assert len(await emitted(db, ResponderState)) == 1
     shown = (await client.get(f"/v1/responders/{made.json()['responder_id']}", headers=DESK)).json()
-    assert shown["name"] == "Ratna Puspitasari" and shown["status"] == "confirmed"
+    assert shown["name"] == "Ratna Puspitasari"
+    assert shown["status"] == "confirmed"
 
 
 async def test_twenty_registrations_of_one_number_at_once_make_one_responder(client, db):
     answers = await asyncio.gather(
-        *(client.post("/v1/responders", json=RATNA | {"travel_limit_km": 1 + n}, headers=DESK) for n in range(20))
+        *(
+            sent(client, "POST", "/v1/responders", json=RATNA | {"travel_limit_km": 1 + n}, headers=DESK)
+            for n in range(20)
+        )
     )
     assert {answer.status_code for answer in answers} <= {200, 201}
     assert len({answer.json()["responder_id"] for answer in answers}) == 1
@@ -272,7 +296,10 @@ async def test_profiles_are_for_their_owner_their_organisation_and_a_desk(client
     assert (await client.get(url, headers=OTHER)).status_code == 403
     assert (await client.get(url, headers=bearer("responder", "somebody-else"))).status_code == 403
     read = (await client.get(url, headers=bearer("auditor"))).json()
-    assert "name" not in read and "phone" not in read and "contact_id" not in read and "location" not in read
+    assert "name" not in read
+    assert "phone" not in read
+    assert "contact_id" not in read
+    assert "location" not in read
     assert (await client.patch(url, json={"travel_limit_km": 3}, headers=OTHER)).status_code == 403
     assert (await client.patch(url, json={"travel_limit_km": 3}, headers=bearer("auditor"))).status_code == 403
     assert (await client.delete(url, headers=OTHER)).status_code == 403
@@ -363,7 +390,7 @@ async def test_changes_at_the_same_time_leave_in_the_order_in_which_they_were_ma
     made = (await client.post("/v1/responders", json=RATNA, headers=DESK)).json()["responder_id"]
     url = f"/v1/responders/{made}"
     answers = await asyncio.gather(
-        *(client.patch(url, json={"travel_limit_km": 100 + n}, headers=DESK) for n in range(20))
+        *(sent(client, "PATCH", url, json={"travel_limit_km": 100 + n}, headers=DESK) for n in range(20))
     )
     assert {answer.status_code for answer in answers} == {200}
     events = await emitted(db, ResponderState)
@@ -464,7 +491,8 @@ async def test_a_lot_is_entered_adjusted_and_withdrawn(client, db):
     events = await emitted(db, ResourceState)
     assert [type(event) for event in events] == [ResourceRegistered, ResourceAdjusted, ResourceWithdrawn]
     assert [event.quantity for event in events] == [4, 0, 0]
-    assert events[0].point is not None and events[0].point.lon == 107.525
+    assert events[0].point is not None
+    assert events[0].point.lon == 107.525
     assert events[0].place == "Gudang Soreang, hubungi [nomor]"
     assert (await client.get(url, headers=DESK)).json()["status"] == "withdrawn"
 
@@ -544,7 +572,7 @@ async def test_lots_and_responders_of_an_exercise_say_so(client, db):
 )
 async def test_three_equal_posts_at_once_take_effect_once_and_answer_alike(client, db, path, body):
     headers = DESK | {"Idempotency-Key": '"once-and-only-once"'}
-    answers = await asyncio.gather(*(client.post(path, json=body, headers=headers) for _ in range(3)))
+    answers = await asyncio.gather(*(sent(client, "POST", path, json=body, headers=headers) for _ in range(3)))
     assert len({(answer.status_code, answer.content) for answer in answers}) == 1
     assert answers[0].status_code in (201, 207)
     async with db.tx() as tx:

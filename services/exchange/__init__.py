@@ -1,0 +1,1 @@
+"""Partner organisations: what they may publish and see, and what became of what they sent."""
