@@ -19,30 +19,13 @@ from services.runtime.db import Row, Tx
 from services.runtime.quarantine import Unprocessable
 from services.sitrep import projections
 from services.sitrep.domain import Entry
+from services.sitrep.tables import LogRow, columns_of
 
 CHANNEL = "sitrep_log"
 """NOTIFY after every commit that appended something."""
 
 _LOCK = "hashtext('gotong.sitrep.log')"
-COLUMNS = (
-    "position",
-    "received_at",
-    "source",
-    "id",
-    "topic",
-    "key",
-    "type",
-    "subject",
-    "sequence",
-    "time",
-    "operation",
-    "exercise",
-    "traceparent",
-    "superseded",
-    "lon",
-    "lat",
-    "data",
-)
+COLUMNS = columns_of(LogRow)
 
 
 async def append(tx: Tx, envelopes: Sequence[Envelope]) -> int:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 from uuid import UUID
 
+from sqlmodel import SQLModel
+
 from schemas.assignments import AssignmentState
 from schemas.event import Event
 from schemas.incidents import IncidentState
@@ -20,7 +22,7 @@ from schemas.operations import OperationState
 from schemas.reports import ReportEvent
 from schemas.responders import ResponderState
 from services.runtime.db import Row, Tx
-from services.sitrep import domain
+from services.sitrep import domain, tables
 from services.sitrep.domain import Entry, Picture, ReportView, Scope
 
 OPEN_END = 9223372036854775807
@@ -32,12 +34,10 @@ OPEN_END = 9223372036854775807
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A read table of one state stream: its key column, the columns after the two positions, and their values."""
+    """A read table of one state stream. `values` gives its columns after the key and the two positions, in order."""
 
-    table: str
-    key: str
+    rows: type[SQLModel]
     event: type[Event]
-    columns: tuple[str, ...]
     values: Callable[[Entry, Any], tuple[Any, ...]]
 
 
@@ -138,65 +138,18 @@ def _responder(entry: Entry, event: ResponderState) -> tuple[Any, ...]:
     return entry.exercise, event.status, event.capacity
 
 
-def _columns(names: str) -> tuple[str, ...]:
-    return tuple(names.split())
-
-
 MODELS: tuple[Model, ...] = (
-    Model(
-        "operation",
-        "operation_id",
-        OperationState,
-        _columns(
-            "exercise title glide hazards areas timezone lead declared level decree until phase opened_at closed_at"
-        ),
-        _operation,
-    ),
-    Model(
-        "incident",
-        "incident_id",
-        IncidentState,
-        (
-            *_columns("operation exercise title hazard severity status evidence lon lat admin place reports"),
-            *domain.PEOPLE,
-            *domain.DAMAGE,
-            "opened_at",
-            "updated_at",
-        ),
-        _incident,
-    ),
-    Model(
-        "need",
-        "need_id",
-        NeedState,
-        _columns("operation exercise incident_id item skill unit severity status quantity lon lat admin"),
-        _need,
-    ),
-    Model(
-        "ledger",
-        "need_id",
-        LedgerChanged,
-        (*_columns("operation exercise incident_id item skill unit severity admin"), *_LEDGER),
-        _ledger,
-    ),
-    Model(
-        "offer",
-        "offer_id",
-        OfferState,
-        _columns("operation exercise need_id organisation quantity state"),
-        _offer,
-    ),
-    Model(
-        "assignment",
-        "assignment_id",
-        AssignmentState,
-        _columns("operation exercise need_id responder_id organisation quantity state"),
-        _assignment,
-    ),
-    Model("responder", "responder_id", ResponderState, ("exercise", "status", "capacity"), _responder),
+    Model(tables.OperationVersion, OperationState, _operation),
+    Model(tables.IncidentVersion, IncidentState, _incident),
+    Model(tables.NeedVersion, NeedState, _need),
+    Model(tables.LedgerVersion, LedgerChanged, _ledger),
+    Model(tables.OfferVersion, OfferState, _offer),
+    Model(tables.AssignmentVersion, AssignmentState, _assignment),
+    Model(tables.ResponderVersion, ResponderState, _responder),
 )
+_ROWS: tuple[type[SQLModel], ...] = (*(model.rows for model in MODELS), tables.ReportVersion)
+TABLES = tuple(str(rows.__tablename__) for rows in _ROWS)
 _REPORT = tuple(field.name for field in fields(ReportView))
-TABLES = (*(model.table for model in MODELS), "report")
 
 
 async def project(tx: Tx, entries: Sequence[Entry]) -> None:
@@ -206,10 +159,10 @@ async def project(tx: Tx, entries: Sequence[Entry]) -> None:
         mine = [entry for entry in standing if isinstance(entry.event, model.event)]
         if mine:
             versions = [(getattr(e.event, e.event.subject), e.position, model.values(e, e.event)) for e in mine]
-            await _write(tx, model.table, model.key, model.columns, versions)
+            await _write(tx, model.rows, versions)
     reports = [entry for entry in standing if isinstance(entry.event, ReportEvent)]
     if reports:
-        await _write(tx, "report", "report_id", _REPORT[1:], await _report_versions(tx, reports))
+        await _write(tx, tables.ReportVersion, await _report_versions(tx, reports))
 
 
 async def _report_versions(tx: Tx, entries: Sequence[Entry]) -> list[tuple[UUID, int, tuple[Any, ...]]]:
@@ -229,9 +182,7 @@ async def _report_versions(tx: Tx, entries: Sequence[Entry]) -> list[tuple[UUID,
     return versions
 
 
-async def _write(
-    tx: Tx, table: str, key: str, columns: tuple[str, ...], versions: Sequence[tuple[Any, int, tuple[Any, ...]]]
-) -> None:
+async def _write(tx: Tx, into: type[SQLModel], versions: Sequence[tuple[Any, int, tuple[Any, ...]]]) -> None:
     """End what stood before these versions and add them, each up to the next one of its subject."""
     ends: dict[Any, int] = {}
     rows = []
@@ -240,20 +191,15 @@ async def _write(
         ends[subject] = position
     if not rows:
         return
+    table, columns = str(into.__tablename__), tables.columns_of(into)
     await tx.execute(
         f"UPDATE {table} SET until_position = t.first "
-        f"FROM unnest($1::{_key_type(table)}[], $2::bigint[]) AS t(id, first) "
-        f"WHERE {key} = t.id AND until_position = {OPEN_END}",
+        f"FROM unnest($1::{'text' if into is tables.OperationVersion else 'uuid'}[], $2::bigint[]) AS t(id, first) "
+        f"WHERE {columns[0]} = t.id AND until_position = {OPEN_END}",
         list(ends),
         list(ends.values()),
     )
-    await tx.raw.copy_records_to_table(
-        table, schema_name="sitrep", columns=(key, "from_position", "until_position", *columns), records=reversed(rows)
-    )
-
-
-def _key_type(table: str) -> str:
-    return "text" if table == "operation" else "uuid"
+    await tx.raw.copy_records_to_table(table, schema_name="sitrep", columns=columns, records=reversed(rows))
 
 
 async def clear(tx: Tx) -> None:
