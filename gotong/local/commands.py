@@ -190,24 +190,23 @@ def _of_this_machine(state: State | None) -> dict[str, Any]:
 
 
 def _print(address: str, answer: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False)
-    console.print(f"{address}: {answer.get('status')}")
+    print(f"{address}: {answer.get('status')}")
     columns = ("status", "lag", "unpublished", "backlog_age_s", "quarantined")
-    table = Table("service", *(column.replace("_", " ") for column in columns), "lag by topic", box=None)
-    for name, service in (answer.get("services") or {}).items():
-        cells = [str(service.get(column, "")) for column in columns]
-        topics = service.get("lag_by_topic") or {}
-        table.add_row(name, *cells, ", ".join(f"{topic} {lag}" for topic, lag in topics.items() if lag))
-    console.print(table)
-    for name, service in (answer.get("services") or {}).items():
+    services = answer.get("services") or {}
+    shown = [column for column in columns if any(column in service for service in services.values())]
+    rows = [("service", *(column.replace("_", " ") for column in shown))]
+    rows += [(name, *(str(service.get(column, "")) for column in shown)) for name, service in services.items()]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(shown) + 1)]
+    for row in rows:
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    for name, service in services.items():
+        for topic, lag in (service.get("lag_by_topic") or {}).items():
+            print(f"{name}: {lag:,} records behind on {topic}")
         if service.get("detail"):
-            console.print(f"{name}: {service['detail']}")
+            print(f"{name}: {service['detail']}")
     if broker := answer.get("broker"):
-        console.print(f"broker: {broker['kind']} on {broker['address']}")
+        print(f"broker: {broker['kind']} on {broker['address']}")
     if embedded := answer.get("embedded"):
-        console.print(f"embedded broker: {embedded['records']:,} of about {embedded['records_max']:,} records")
+        print(f"embedded broker: {embedded['records']:,} of about {embedded['records_max']:,} records")
         if embedded["warning"]:
-            console.print(f"warning: {embedded['warning']}")
+            print(f"warning: {embedded['warning']}")
