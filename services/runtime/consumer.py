@@ -20,7 +20,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 
-from schemas.event import REGISTRY, Event
+from schemas.event import Event, event_types
 from services.runtime import clock, inbox, quarantine, trace
 from services.runtime.cloudevents import Envelope, Malformed, decode, read
 from services.runtime.db import Database, Tx, is_transient
@@ -28,6 +28,9 @@ from services.runtime.quarantine import Raw, Unprocessable
 from services.runtime.settings import Settings
 
 log = logging.getLogger(__name__)
+
+KNOWN = event_types()
+"""Every contract, whichever of them this process's own modules use."""
 
 E = TypeVar("E", bound=Event)
 One = Callable[[E, Tx], Awaitable[None]]
@@ -144,7 +147,7 @@ class Consumer:
             )
         except Malformed as error:
             raise Unprocessable(error.reason, error.pointer) from None
-        model = REGISTRY.get(envelope.meta.type)
+        model = KNOWN.get(envelope.meta.type)
         if model is None:
             raise Unprocessable(f"the type {envelope.meta.type} is not known", "/type")
         if model.topic != raw.topic:
@@ -153,7 +156,7 @@ class Consumer:
 
     def _read(self, envelope: Envelope) -> Event:
         try:
-            return read(envelope, REGISTRY[envelope.meta.type])
+            return read(envelope, KNOWN[envelope.meta.type])
         except Malformed as error:
             raise Unprocessable(error.reason, error.pointer) from None
 

@@ -37,5 +37,7 @@ def configure(style: Literal["text", "json"] = "text", level: int = logging.INFO
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("aiokafka", "httpx", "faststream"):
+    for noisy in ("aiokafka", "httpx", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It warns at each start that it makes no topics; `services.runtime.topics` does.
+    logging.getLogger("services.kafka").setLevel(logging.ERROR)

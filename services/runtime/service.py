@@ -268,7 +268,8 @@ def _broker(settings: Settings) -> KafkaBroker:
         allow_auto_create_topics=False,
         enable_idempotence=not settings.kafka_embedded,
         metadata_max_age_ms=10_000,
-        logger=logging.getLogger("faststream"),
+        # Its own logger would add a handler of its own, in colours, beside ours.
+        logger=logging.getLogger("services.kafka"),
     )
 
 
