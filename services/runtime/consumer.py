@@ -122,8 +122,9 @@ class Consumer:
         """
         envelopes = [self._decode(raw) for raw in raws]
         unclaimed = [envelope for envelope in envelopes if envelope.topic in self._raw]
-        for topic, group in itertools.groupby(unclaimed, key=lambda envelope: envelope.topic):
-            await self._raw[topic](list(group), tx)
+        # By handler, not by topic: a batch holds many topics in turn, and a log takes them all in one go.
+        for take, group in itertools.groupby(unclaimed, key=lambda envelope: self._raw[envelope.topic]):
+            await take(list(group), tx)
         handled = [e for e in envelopes if e.topic not in self._raw and e.meta.type in self._handlers]
         fresh = [e for e, new in zip(handled, await inbox.claim(tx, handled), strict=True) if new]
         # Stable: the order of each topic stays; order between topics is promised to nobody.
