@@ -1,24 +1,30 @@
 """`python -m bench.matching [--json] [--size s|m|l|xl]`: the matching engine beside its rivals, in one run.
 
 The region is synthetic (clustered incidents, 12 skills of 3 levels, certificates, languages, windows, own travel
-limits, hours already worked, 2 % teams); seed and size decide everything. Rivals: nearest-first, priority-greedy, bare OR-Tools
-on the same arcs and weights, and the proven minimum of critical units unmet (a maximum flow of its own).
+limits, hours already worked, 2 % teams); seed and size decide everything. Rivals: nearest-first, priority-greedy,
+bare OR-Tools on the same arcs and weights, and the proven minimum of critical units unmet (a maximum flow of its
+own).
 """
 
 import argparse
+import csv
 import json
 import os
 import platform
 import resource
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from ortools.graph.python import max_flow, min_cost_flow  # type: ignore[import-untyped]
+from ortools.graph.python import max_flow, min_cost_flow
 
-from services.matching.engine.candidates import Arcs, candidates
+from services.matching.engine.bundles import Columns, Model, integer
+from services.matching.engine.candidates import Arcs, Finder, candidates
+from services.matching.engine.incremental import Live
 from services.matching.engine.model import FOREVER, Arrays, Ints, Settings, unit_sphere
 from services.matching.engine.solve import Solution, solve_arrays
 
@@ -206,7 +212,7 @@ def least_critical_unmet(a: Arrays, arcs: Arcs) -> int:
     return int(a.need_quantity[critical].sum()) - int(solver.optimal_flow())
 
 
-def beside(a: Arrays, arcs: Arcs, ours: Ints) -> dict[str, list[int] | int]:
+def beside(a: Arrays, arcs: Arcs, ours: Ints) -> dict[str, Any]:
     """Unmet units (severity 4, 3, 2, 1) of our plan and of the rivals that need no solver."""
     arrival = np.random.default_rng(1).permutation(a.needs)
     graver = arrival[np.argsort(-a.need_severity[arrival], kind="stable")]
@@ -263,20 +269,172 @@ def robust(seeds: range) -> dict[str, Any]:
     }
 
 
+def events(a: Arrays, tax: int) -> dict[str, Any]:
+    """1 % of needs are new and 1 % of the responders drop out, one event after the other on kept duals; then the same
+    by a full solve. Times are of single events, candidates of new needs included."""
+    g = np.random.default_rng(3)
+    new = np.sort(g.choice(a.needs, a.needs // 100, replace=False))
+    there = np.flatnonzero(a.source_capacity)
+    gone = np.sort(g.choice(there, len(there) // 100, replace=False))
+    before = replace(a, need_quantity=a.need_quantity.copy())
+    before.need_quantity[new] = 0
+    after = replace(a, source_capacity=a.source_capacity.copy())
+    after.source_capacity[gone] = 0
+    start = solve_arrays(before, SETTINGS)
+    finder = Finder(a, SETTINGS)
+    live = Live(before, SETTINGS, start, tax)
+    was = {(i, s): units for i, s, units, _ in live.pairs()}
+    number = {}
+    need_seconds: list[float] = []
+    gone_seconds: list[float] = []
+    cpu_seconds: list[float] = []
+    for i in new.tolist():
+        begin, processor = time.perf_counter(), time.process_time()
+        sources, costs = finder.of_need(a, i)
+        number[live.add_need(int(a.need_quantity[i]), int(start.weight[i]), sources, costs)] = i
+        need_seconds.append(time.perf_counter() - begin)
+        cpu_seconds.append(time.process_time() - processor)
+    for s in gone.tolist():
+        begin = time.perf_counter()
+        live.drop_source(s)
+        gone_seconds.append(time.perf_counter() - begin)
+    assert live.faults() == []
+    alive = set(np.setdiff1d(np.arange(a.sources), gone).tolist())
+    now = {(number.get(i, i), s): units for i, s, units, _ in live.pairs()}
+    stayed = sum(units for (_, s), units in was.items() if s in alive)
+    moved = sum(max(units - now.get(pair, 0), 0) for pair, units in was.items() if pair[1] in alive)
+    full = solve_arrays(after, SETTINGS)
+    every, one, out = (1000 * np.array(x) for x in (need_seconds + gone_seconds, need_seconds, gone_seconds))
+
+    def at(times: npt.NDArray[np.float64], share: float) -> float:
+        return round(float(np.quantile(times, share)), 3)
+
+    left = a.need_quantity - np.bincount([i for i, _ in now], list(now.values()), a.needs).astype(np.int64)
+    # The ladder's weights would drown every cost: plans are compared by costs and policy weights.
+    policy = np.array([0, *SETTINGS.policy_weights])[a.need_severity]
+    ours = live.objective() - int((live.weight * live.short).sum()) + int((policy * left).sum())
+    given = np.bincount(full.arcs.need, full.units, a.needs).astype(np.int64)
+    theirs = int((full.arcs.cost * full.units).sum() + (policy * (a.need_quantity - given)).sum())
+    return {
+        "switch_tax": tax,
+        "events": len(every),
+        "need_ms_p50": at(one, 0.5),
+        "need_ms_p99": at(one, 0.99),
+        "need_cpu_ms_p50": at(1000 * np.array(cpu_seconds), 0.5),
+        "need_cpu_ms_p99": at(1000 * np.array(cpu_seconds), 0.99),
+        "dropout_ms_p50": at(out, 0.5),
+        "dropout_ms_p99": at(out, 0.99),
+        "event_ms_p50": at(every, 0.5),
+        "event_ms_p99": at(every, 0.99),
+        "event_ms_max": at(every, 1.0),
+        "all_seconds": round(sum(need_seconds + gone_seconds), 3),
+        "moved_share": round(moved / stayed, 5),
+        "unmet": [int(left[a.need_severity == s].sum()) for s in (4, 3, 2, 1)],
+        "unmet_full_solve": unmet(after, full.arcs, full.units),
+        "objective": live.objective(),
+        "objective_full_solve": full.objective,
+        "above_full_solve": round(ours / theirs - 1, 6),
+    }
+
+
+def bundled(size: str, seed: int) -> Arrays:
+    """The region with need lines joined to incidents of 1 to 4 or so at one place, to be served whole or not at all."""
+    a = region(size, seed)
+    number = np.cumsum(np.random.default_rng(5).random(a.needs) < 0.55).astype(np.int64)
+    number -= number[0]
+    first = np.flatnonzero(np.concatenate(([True], number[1:] != number[:-1])))[number]
+    return replace(
+        a,
+        need_xyz=a.need_xyz[first],
+        need_severity=a.need_severity[first],
+        need_quantity=np.minimum(a.need_quantity, 6),
+        bundle=number.astype(np.int32),
+    )
+
+
+def bundle_figures(prove: bool) -> dict[str, Any]:
+    """About 1,000 lines in bundles, weighed by policy weights: against the optimum HiGHS proves over all pairs (which
+    takes it half a minute or more), or where that is not asked for, against the bound."""
+    a = bundled("m", 7)
+    settings = replace(SETTINGS, ladder="policy")
+    plan, seconds = timed(lambda: solve_arrays(a, settings))
+    figures = {
+        "lines": a.needs,
+        "bundles": int(a.bundle.max()) + 1,
+        "seconds": round(seconds, 2),
+        "method": plan.method,
+        "objective": plan.objective,
+        "bound": plan.bound,
+        "bundles_unserved": len(plan.incomplete),
+    }
+    if prove:
+        arcs = plan.arcs
+        most = np.minimum(a.need_quantity[arcs.need], a.source_capacity[arcs.source])
+        one = np.ones(len(arcs), np.int64)
+        columns = Columns(arcs.need, arcs.source, arcs.cost - plan.weight[arcs.need], most, one, one)
+        found = integer(Model(a.need_quantity, a.source_capacity, a.bundle), columns, 300.0)
+        assert found is not None
+        optimum = int((plan.weight * a.need_quantity).sum() + np.ceil(found[1] - 0.5))
+        figures["optimum"] = optimum
+        figures["above_optimum"] = round((plan.objective - optimum) / optimum, 5)
+    figures["above_bound"] = round((plan.objective - plan.bound) / plan.bound, 5)
+    return figures
+
+
+def shared() -> Path:
+    return Path(os.environ.get("GOTONG_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+def gap_orlib() -> dict[str, Any]:
+    """OR-Library's 60 generalised assignment problems through the integer program of the bundles: jobs are lines of
+    one bundle, agents are sources, and a unit uses as much of an agent as the job says. Published optima: maxima."""
+    folder = shared() / "data" / "gap-orlib"
+    with (folder / "optima.csv").open() as file:
+        optima = {(row["file"], int(row["problem"])): int(row["optimum_max"]) for row in csv.DictReader(file)}
+    begin, equal, wrong = time.perf_counter(), 0, []
+    for name in sorted({file for file, _ in optima}):
+        numbers = np.array((folder / name).read_text().split(), np.int64)
+        at = 1
+        for problem in range(1, int(numbers[0]) + 1):
+            agents, jobs = numbers[at : at + 2].tolist()
+            pairs, at = agents * jobs, at + 2
+            profit, uses, capacity = np.split(numbers[at : at + 2 * pairs + agents], [pairs, 2 * pairs])
+            at += 2 * pairs + agents
+            agent, job = np.divmod(np.arange(pairs, dtype=np.int32), np.int32(jobs))
+            order = np.lexsort((agent, job))
+            one = np.ones(pairs, np.int64)
+            columns = Columns(job[order], agent[order], -profit[order], one, uses[order], one)
+            model = Model(np.ones(jobs, np.int64), capacity, np.zeros(jobs, np.int32))
+            found = integer(model, columns, 30.0, whole_units=True)
+            best = None if found is None else int((profit[order] * found[0]).sum())
+            if best == optima[name, problem] and found is not None and found[2]:
+                equal += 1
+            else:
+                wrong.append((name, problem, best))
+    return {"optima": f"{equal}/{len(optima)}", "seconds": round(time.perf_counter() - begin, 1), "not_equal": wrong}
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("bench.matching", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--size", choices=list(SIZES), default="xl")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--gap-orlib", action="store_true", help="also OR-Library's generalised assignment problems")
+    parser.add_argument("--prove-bundles", action="store_true", help="also the proven optimum of the bundles")
     options = parser.parse_args(arguments)
     figures: dict[str, Any] = {
         "name": "matching",
         "size": options.size,
         "seed": options.seed,
-        "machine": f"{platform.machine()} {os.cpu_count()} cpu, Python {platform.python_version()}, {platform.system()}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cpu, Python {platform.python_version()}",
     }
-    figures["cold"], _, _ = cold(options.size, options.seed)
+    figures["cold"], a, _ = cold(options.size, options.seed)
+    for tax in (500, 0):
+        figures[f"events_tax_{tax}"] = events(a, tax)
     figures["robust"] = robust(range(1, 8))
+    figures["bundles"] = bundle_figures(options.prove_bundles)
+    if options.gap_orlib:
+        figures["gap_orlib"] = gap_orlib()
     if options.json:
         print(json.dumps(figures))
         return

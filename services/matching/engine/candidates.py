@@ -95,6 +95,49 @@ def candidates(a: Arrays, settings: Settings, needs: npt.NDArray[np.int32] | Non
     return Arcs(pairs.need, pairs.source, rules.costs(a, pairs, settings), pairs.km.astype(np.float32))
 
 
+class Finder:
+    """Standing trees, for the candidates of one new need at a time. Build it anew when many sources have come or gone:
+    sources that joined later are not in its trees."""
+
+    def __init__(self, a: Arrays, settings: Settings) -> None:
+        self._settings = settings
+        self._holders = _by_code(a)
+        self._standing: dict[tuple[int, int], list[_Holders]] = {}
+        for code in self._holders:
+            for level in range(4):
+                self._trees(a, code, level)
+
+    def _trees(self, a: Arrays, code: int, level: int) -> list[_Holders]:
+        if (code, level) not in self._standing:
+            none = np.zeros(0, np.int32), np.zeros(0, np.int8)
+            sources, levels = self._holders.get(code, none)
+            able = (levels >= level) & (a.source_capacity[sources] > 0)
+            self._standing[code, level] = _trees(a, sources[able], levels[able])
+        return self._standing[code, level]
+
+    def of_need(self, a: Arrays, need: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Feasible sources of one need, sorted, and the cost of a unit from each."""
+        source, level = [np.zeros(0, np.int32)], [np.zeros(0, np.int8)]
+        point = a.need_xyz[need]
+        for h in self._trees(a, int(a.need_code[need]), int(a.need_level[need])):
+            near = h.tree.query_ball_point(point, _radius(h.reach_km))
+            source.append(h.source[near])
+            level.append(h.level[near])
+        return feasible_sources(a, self._settings, need, np.concatenate(source), np.concatenate(level))
+
+
+def feasible_sources(
+    a: Arrays, settings: Settings, need: int, source: npt.NDArray[np.int32], level: npt.NDArray[np.int8]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Which of these holders of its code may serve a need, sorted, and the cost of a unit from each."""
+    km = km_of(np.sqrt(((a.source_xyz[source] - a.need_xyz[need]) ** 2).sum(1)))
+    near = np.flatnonzero((km <= a.source_limit_km[source]) & (level >= a.need_level[need]))
+    near = near[np.argsort(source[near])]
+    pairs = rules.Pairs(np.full(len(near), need, np.int32), source[near], km[near], level[near])
+    pairs = rules.feasible(a, pairs, settings)
+    return pairs.source, rules.costs(a, pairs, settings)
+
+
 def _pieces(a: Arrays, h: _Holders, group: npt.NDArray[np.int32]) -> list[npt.NDArray[np.int32]]:
     if len(group) * len(h.source) <= CHUNK:
         return [group]
