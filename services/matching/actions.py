@@ -34,7 +34,7 @@ from services.matching.settings import MatchingSettings
 from services.runtime import clock, outbox
 from services.runtime.db import Row, Tx, to_json
 from services.runtime.ids import uuid7
-from services.runtime.problems import Conflict, DomainError, Fault, Invalid, NotFound
+from services.runtime.problems import Conflict, DomainError, Fault, Invalid, NotFound, NotKnownYet
 
 PLANNER_CHANNEL = "matching_plan"
 """Notified, after the commit, by every change that may change the plan."""
@@ -141,12 +141,12 @@ async def hold_one(tx: Tx, need_id: UUID) -> Held:
 
     Raises
     ------
-    NotFound
+    NotKnownYet
         It is not known here, or not yet.
     """
     held = (await hold(tx, [need_id])).get(need_id)
     if held is None:
-        raise NotFound(f"the need {need_id} is not known here")
+        raise NotKnownYet(f"the need {need_id} is not known here")
     return held
 
 
@@ -556,7 +556,7 @@ async def assign_by_hand(
 
     Raises
     ------
-    NotFound
+    NotKnownYet
         Need, responder or lot is not known here, or not yet.
     NeedMet, Busy
         So much is not needed; they are promised elsewhere, or not to be had.
@@ -574,7 +574,7 @@ async def assign_by_hand(
             "SELECT * FROM lot WHERE lot_id = $1 AND exercise = $2 FOR NO KEY UPDATE", lot_id, need.row["exercise"]
         )
     if source is None:
-        raise NotFound(f"the {'responder' if responder_id else 'lot'} {responder_id or lot_id} is not known here")
+        raise NotKnownYet(f"the {'responder' if responder_id else 'lot'} {responder_id or lot_id} is not known here")
     if responder_id is not None and need.row["skill"] is None:
         raise Invalid("the need asks for an item", [Fault("/responder", "name a lot: the need asks for an item")])
     if lot_id is not None and need.row["item"] != source["item"]:

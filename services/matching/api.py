@@ -29,7 +29,7 @@ from services.runtime.http import (
     parse,
     write_once,
 )
-from services.runtime.problems import Conflict, Fault, Forbidden, Invalid, NotFound, responses
+from services.runtime.problems import Conflict, Fault, Forbidden, Invalid, NotFound, NotKnownYet, responses
 
 router = APIRouter(tags=["matching"])
 
@@ -440,7 +440,7 @@ async def plan(request: Request, actor: Caller, operation: OperationId | None = 
                 operation,
             )
             if known is None:
-                raise NotFound(f"the operation {operation} is not known here")
+                raise NotKnownYet(f"the operation {operation} is not known here")
             exercise = known
         rows = await tx.fetch(
             """
@@ -489,7 +489,7 @@ async def explanation(request: Request, actor: Caller, need_id: UUID) -> Respons
     async with database(request, "matching").tx() as tx:
         need = await tx.fetchrow("SELECT * FROM need WHERE need_id = $1", need_id)
         if need is None:
-            raise NotFound(f"the need {need_id} is not known here")
+            raise NotKnownYet(f"the need {need_id} is not known here")
         actor.require_operation(need["operation"])
         rows = await tx.fetch("SELECT * FROM offer WHERE need_id = $1 ORDER BY offer_id LIMIT 1000", need_id)
         unmet = await tx.fetchrow("SELECT * FROM unmet WHERE need_id = $1", need_id)
@@ -514,7 +514,7 @@ async def explanation(request: Request, actor: Caller, need_id: UUID) -> Respons
     }
     if need["open"] > 0:
         if unmet is not None and need["status"] == "declared":
-            filters = from_json(unmet["filters"]) or {}
+            filters = dict(from_json(unmet["filters"]) or [])
             answer["unmet"] = {
                 "units": need["open"],
                 "why": domain.why_unmet(filters),

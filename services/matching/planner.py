@@ -435,7 +435,7 @@ async def _remember(tx: Tx, scope: Scope, problem: Problem, plan: engine.Plan, s
                 {
                     "need_id": need_id,
                     "units": units,
-                    "filters": dict(plan.filters[need_id]) if need_id in plan.filters else None,
+                    "filters": list(plan.filters[need_id].items()) if need_id in plan.filters else None,
                     "shadow": plan.shadow.get(need_id),
                 }
                 for need_id, units in plan.unmet.items()

@@ -228,6 +228,6 @@ class Unmet(SQLModel, table=True):
     need_id: UUID = Field(primary_key=True)
     exercise: bool
     units: int = Field(sa_type=BigInteger)
-    filters: dict[str, int] | None = _json(nullable=True)
+    filters: list[tuple[str, int]] | None = _json(nullable=True)
     shadow: int | None = Field(default=None, sa_type=Numeric)
     planned_at: datetime = _instant()

@@ -194,7 +194,7 @@ CREATE TABLE unmet (
     need_id   uuid    PRIMARY KEY REFERENCES need,
     exercise  boolean NOT NULL,
     units     bigint  NOT NULL,
-    filters   jsonb,
+    filters   jsonb,                        -- [[rule, how many were left], ...] in order; null: not looked into
     shadow    numeric,
     planned_at timestamptz NOT NULL
 );
