@@ -15,6 +15,7 @@ COMMANDS = {
     "prepare": "gotong.local.commands:prepare",
     "replay": "gotong.commands.replay:replay",
     "sitrep": "gotong.commands.sitrep:sitrep",
+    "watch": "gotong.commands.watch:watch",
     "token": "gotong.commands.token:token",
     "audit": "gotong.commands.audit:audit",
     "republish": "gotong.commands.republish:republish",

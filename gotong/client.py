@@ -198,7 +198,7 @@ def refusal(answer: httpx.Response) -> str:
     """One sentence for an answer that says no, with the reason that the server gives and what helps."""
     detail = problem(answer)
     if answer.status_code in (401, 403):
-        return f"The server refused ({answer.status_code}): {detail}; give another --token, or the --data of it."
+        return f"The server refused ({answer.status_code}): {detail}; give another --token, or its folder with --data."
     if answer.status_code == 503:
         return f"The server cannot do it right now: {detail}; try again in a moment."
     return f"{answer.request.method} {answer.request.url.path} was refused ({answer.status_code}): {detail}."

@@ -10,21 +10,23 @@ from contextlib import ExitStack
 
 import pytest
 import uvicorn
+from fastapi import FastAPI
 
 from services.runtime.service import Service, build_app
 from services.runtime.settings import Settings
 
-Serve = Callable[[Sequence[Service]], str]
+Serve = Callable[[Sequence[Service] | FastAPI], str]
 
 
 @pytest.fixture
 def serve(dsn: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    """`serve([service])`: its URL. It runs in a thread with a loop of its own, on this test's database."""
+    """`serve([service])`, or a whole application: its URL. It runs in a thread with a loop of its own, on this test's
+    database."""
     monkeypatch.setenv("GOTONG_DATABASE", dsn)
     with ExitStack() as stack:
 
-        def start(services: Sequence[Service]) -> str:
-            app = build_app(services, Settings(database=dsn))  # type: ignore[arg-type]
+        def start(services: Sequence[Service] | FastAPI) -> str:
+            app = services if isinstance(services, FastAPI) else build_app(services, Settings())
             server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None))
             thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
             thread.start()
