@@ -142,6 +142,8 @@ def end_leftover(program: Program, within_s: float = 5) -> None:
 def end(pid: int, stop_signal: signal.Signals, within_s: float) -> None:
     """Stop a process that need not be our child: its own signal first, SIGKILL when that does not help in time."""
     started = started_at(pid)
+    if started is None:
+        return
     for word, patience_s in ((stop_signal, within_s), (signal.SIGKILL, 5.0)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, word)

@@ -1,6 +1,7 @@
 """`gotong up`: which processes there are, what they are told, and when the whole counts as ready."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 from gotong.local.broker import JAVA_NEEDED, Kafka, Tansu, java_version
 from gotong.local.folders import cache_folder, make_folder, secret_key
 from gotong.local.postgres import Postgres, say_on_stderr
-from gotong.local.process import LocalError, Program, free_port, port_taken, started_at, until
+from gotong.local.process import LocalError, Program, end, free_port, port_taken, read_pid, started_at, until
 from gotong.local.state import State, forget, hold, running
 from gotong.local.supervisor import Child, Log, Supervisor
 
@@ -110,6 +111,7 @@ class Parts:
 
 
 def _parts(options: Options) -> Parts:
+    _end_leftovers(options.data)
     if port_taken(options.port):
         raise LocalError(f"Port {options.port} is in use by another program; choose another with --port.")
     secret_key(options.data)
@@ -141,6 +143,16 @@ def _parts(options: Options) -> Parts:
         for name in WORKERS
     ]
     return Parts([first, second], env, kind)
+
+
+def _end_leftovers(data: Path) -> None:
+    """End the services of a supervisor that was killed; they may still be at their last words, and hold the port."""
+    pids = [pid for file in sorted((data / "run").glob("*.pid")) if (pid := read_pid(file)) is not None]
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    for pid in pids:
+        end(pid, signal.SIGTERM, 5)
 
 
 def _broker(options: Options, env: dict[str, str]) -> Child | None:
@@ -308,7 +320,8 @@ def detach(options: Options, env: dict[str, str]) -> None:
         if not done or child.poll() is not None:
             lines = log.read_text(errors="replace").strip().splitlines()
             reason = next((line for line in reversed(lines) if line.startswith("Error: ")), "")
-            raise LocalError(f"{reason.removeprefix('Error: ') or 'It did not start.'} The output is in {log}.")
+            told = reason.removeprefix("Error: ").removesuffix(".") or "It did not start"
+            raise LocalError(f"{told}. The output is in {log}.")
         state = running(options.data)
         assert state is not None
         print(f"ready {state.url}", flush=True)
