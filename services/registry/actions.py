@@ -8,7 +8,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import h3
 import orjson
@@ -323,7 +323,8 @@ def _registered(
     trusted = sender.standing != "public"
     if before is None:
         model: type[ResponderState] = ResponderConfirmed if trusted else ResponderRegistered
-        fields: dict[str, Any] = {"responder_id": ids.uuid7()}
+        # Not ordered by time: the age of an id would tell whoever types a number that it was known before.
+        fields: dict[str, Any] = {"responder_id": uuid4(), "operation": order.operation}
         named = set(Registration.model_fields)
     else:
         if trusted:
@@ -333,8 +334,11 @@ def _registered(
         fields = before.model_dump()
         named = order.model_fields_set
         organisation = organisation or before.organisation
-        if order.operation is None:
+        if order.operation is None or (exercise and not before.exercise):
+            # A drill that names somebody who serves in life must not take them out of it.
             fields["operation"], exercise = before.operation, before.exercise
+        else:
+            fields["operation"] = order.operation
     fields |= {
         name: getattr(order, name)
         for name in ("skills", "certificates", "languages", "travel_limit_km", "availability")
@@ -346,8 +350,6 @@ def _registered(
         fields["home_cell"] = entry.home_cell
     if entry.contact_id:
         fields["contact_id"] = entry.contact_id
-    if order.operation is not None:
-        fields["operation"] = order.operation
     return model(
         **fields
         | {

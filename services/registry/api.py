@@ -39,6 +39,7 @@ from services.registry.bodies import (
     Registration,
     ResponderChange,
     Slug,
+    Word,
 )
 from services.runtime import clock
 from services.runtime.auth import Actor, Caller
@@ -177,7 +178,7 @@ async def post_organisation(request: Request, actor: Caller) -> Response:
 
 @router.get("/organisations", responses=responses())
 async def list_organisations(
-    request: Request, kind: Code | None = None, sector: str | None = None, limit: Limit = 100, cursor: Cursor = None
+    request: Request, kind: Word | None = None, sector: str | None = None, limit: Limit = 100, cursor: Cursor = None
 ) -> Response:
     """Organisations by id. Open to everybody."""
     after = _ids(from_cursor(cursor, 1), str)
@@ -303,7 +304,7 @@ async def list_responders(
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:
-    """Responders without their contact data, oldest first; a partner sees those of its own organisation."""
+    """Responders without their contact data, by id; a partner sees those of its own organisation."""
     actor.require("field", "operator", "partner", "auditor")
     if actor.role == "partner":
         Sender.of(actor)

@@ -90,6 +90,10 @@ def _bbox(box: tuple[float, float, float, float]) -> tuple[float, float, float, 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=500)]
+Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60)]
+"""An open word: a phase, a kind of organisation, a sector (the OCHA cluster codes, HEA, WSH …, are the known ones)."""
+Sectors = Annotated[tuple[Word, ...], Field(max_length=30)]
+Lead = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Place = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 Glide = Annotated[str, StringConstraints(max_length=40), AfterValidator(_glide)]
 Zone = Annotated[str, StringConstraints(max_length=60), AfterValidator(_zone)]
@@ -103,7 +107,7 @@ Phone = Annotated[str, StringConstraints(max_length=40), AfterValidator(vault.no
 """A telephone number in any common spelling; E.164 once checked."""
 Skills = Annotated[tuple[Annotated[Skill, BeforeValidator(_skill)], ...], Field(max_length=50), AfterValidator(_best)]
 Certificates = Annotated[tuple[Certificate, ...], Field(max_length=50)]
-Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})?$")]
+Language = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})?$", to_lower=True)]
 Languages = Annotated[tuple[Language, ...], Field(max_length=20)]
 Availability = Annotated[tuple[Period, ...], Field(max_length=100)]
 TravelLimit = Annotated[float, Field(gt=0, le=2000)]
@@ -143,9 +147,9 @@ class OperationOrder(Order):
     areas: Areas = ()
     bbox: Box | None = None
     timezone: Zone = "Asia/Jakarta"
-    lead: Slug | None = None
+    lead: Lead | None = None
     status: DeclaredStatus | None = None
-    phase: Code | None = None
+    phase: Word | None = None
     exercise: bool = False
 
 
@@ -156,20 +160,20 @@ class OperationChange(Change):
     areas: Areas = ()
     bbox: Box | None = None
     timezone: Zone = ""
-    lead: Slug | None = None
+    lead: Lead | None = None
     status: DeclaredStatus | None = None
-    phase: Code | None = None
+    phase: Word | None = None
     exercise: bool = False
     closed: bool = False
     reason: Reason | None = None
 
 
 class OrganisationOrder(Order):
-    """`sectors` are OCHA cluster codes (SHL, WSH, HEA …); `kind` is government, ngo, community, private …"""
+    """`id` is what tokens, responders and lots name; `kind` is government, ngo, community, private …"""
 
     id: Slug
     name: Title
-    kind: Code = "ngo"
+    kind: Word = "ngo"
     sectors: Annotated[
         tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{3,6}$")], ...], Field(max_length=30)
     ] = ()
@@ -178,7 +182,7 @@ class OrganisationOrder(Order):
 
 class OrganisationChange(Change):
     name: Title = ""
-    kind: Code = ""
+    kind: Word = ""
     sectors: Annotated[
         tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{3,6}$")], ...], Field(max_length=30)
     ] = ()

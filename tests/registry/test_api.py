@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,7 @@ import httpx
 import orjson
 import pytest
 
+from gotong import demo
 from schemas.operations import OperationClosed, OperationOpened, OperationState, OperationUpdated
 from schemas.resources import ResourceAdjusted, ResourceRegistered, ResourceState, ResourceWithdrawn
 from schemas.responders import (
@@ -264,8 +266,12 @@ async def test_the_same_number_is_the_same_responder_however_it_is_written(clien
 async def test_nobody_changes_or_finds_out_a_confirmed_responder_by_typing_its_number(client, db):
     made = await client.post("/v1/responders", json=RATNA, headers=DESK)
     forged = await client.post("/v1/responders", json=RATNA | {"name": "Penipu", "skills": ["doctor"]})
+    stranger = await client.post("/v1/responders", json=RATNA | {"phone": "081299998888"})
+    assert forged.json().keys() == stranger.json().keys()
+    # Random ids: one that is ordered by time would be older than the request.
+    assert UUID(forged.json()["responder_id"]).version == 4
     assert (forged.status_code, forged.json()["status"]) == (202, "unconfirmed")
-    assert len(await emitted(db, ResponderState)) == 1
+    assert len(await emitted(db, ResponderState)) == 2
     shown = (await client.get(f"/v1/responders/{made.json()['responder_id']}", headers=DESK)).json()
     assert shown["name"] == "Ratna Puspitasari"
     assert shown["status"] == "confirmed"
@@ -471,6 +477,22 @@ async def test_a_partner_takes_in_its_own_people_and_no_others(client):
     assert (await client.post("/v1/responders:batch", json=rows)).status_code == 401
 
 
+async def test_the_demo_loads_and_loading_it_again_adds_nothing(client, db):
+    folder = Path(demo.__file__).parent
+    operation = orjson.loads((folder / "operation.json").read_bytes())
+    assert (await client.post("/v1/operations", json=operation, headers=DESK)).status_code == 201
+    for organisation in orjson.loads((folder / "organisations.json").read_bytes()):
+        assert (await client.post("/v1/organisations", json=organisation, headers=DESK)).status_code == 201
+    for name in ("responders", "resources"):
+        rows = orjson.loads((folder / f"{name}.json").read_bytes())
+        rows = [{**row, "source": demo.SOURCE, "operation": demo.OPERATION} for row in rows]
+        first = (await client.post(f"/v1/{name}:batch", json=rows, headers=DESK)).json()
+        assert (first["accepted"], first["rejected"]) == (len(rows), 0), first
+        again = (await client.post(f"/v1/{name}:batch", json=rows, headers=DESK)).json()
+        assert (again["accepted"], again["repeated"]) == (0, len(rows))
+    assert all(event.exercise for event in await emitted(db))
+
+
 async def test_more_than_five_thousand_rows_are_too_many(client):
     answer = await client.post("/v1/resources:batch", content=b"[" + b"{}," * 5000 + b"{}]", headers=DESK)
     assert answer.status_code == 413
@@ -554,6 +576,23 @@ async def test_lots_and_responders_of_an_exercise_say_so(client, db):
     await client.post("/v1/responders", json=RATNA | {"operation": "drill"}, headers=DESK)
     events = [*await emitted(db, ResourceState), *await emitted(db, ResponderState)]
     assert [(event.operation, event.exercise, event.meta.exercise) for event in events] == [("drill", True, True)] * 2
+
+
+async def test_a_drill_that_names_somebody_does_not_take_them_out_of_life(client, db):
+    await client.post("/v1/operations", json={"id": "drill", "title": "LATIHAN", "exercise": True}, headers=DESK)
+    await client.post("/v1/operations", json={"id": "flood", "title": "Banjir"}, headers=DESK)
+    await client.post("/v1/responders", json=RATNA | {"operation": "flood"}, headers=DESK)
+    await client.post("/v1/responders", json=RATNA | {"operation": "drill", "travel_limit_km": 9}, headers=DESK)
+    budi = RATNA | {"phone": "081299998888", "operation": "drill"}
+    await client.post("/v1/responders", json=budi, headers=DESK)
+    await client.post("/v1/responders", json=budi | {"operation": "flood"}, headers=DESK)
+    events = await emitted(db, ResponderState)
+    assert [(event.operation, event.exercise) for event in events] == [
+        ("flood", False),
+        ("flood", False),
+        ("drill", True),
+        ("flood", False),
+    ]
 
 
 # What holds for every write
