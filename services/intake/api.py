@@ -333,8 +333,7 @@ async def _place(tx: Tx, actor: Actor, report_id: UUID, order: PlacingIn) -> dic
     if where is not None:
         place = mask(where.place, None)[0] if where.place else report["place"]
         await tx.execute(
-            "UPDATE report SET lon = $2, lat = $3, accuracy_m = $4, place = $5, admin = coalesce($6, admin) "
-            "WHERE report_id = $1",
+            "UPDATE report SET lon = $2, lat = $3, accuracy_m = $4, place = $5, admin = $6 WHERE report_id = $1",
             report_id, where.lon, where.lat, where.accuracy_m, place, where.admin,
         )  # fmt: skip
     exercise = exercise_of(target, known)

@@ -30,6 +30,7 @@ from schemas.values import (
 from services.intake.needs import item_code, skill_code
 
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}")
 Reason = Annotated[str, Length(strip_whitespace=True, min_length=1, max_length=1000)]
 
 
@@ -121,6 +122,12 @@ class ReporterIn(Body):
     kind: ReporterKind = "citizen"
     language: Annotated[str, Length(max_length=35)] | None = None
 
+    @field_validator("language")
+    @classmethod
+    def _tag(cls, value: str | None) -> str | None:
+        """A language tag, or nothing: this field travels in events, so it holds nothing else."""
+        return value if value and _LANGUAGE.fullmatch(value) else None
+
 
 class ReportIn(Body):
     """A report from the field. Needed: text or title, hazard or media; asked for: a place."""
@@ -136,7 +143,7 @@ class ReportIn(Body):
     needs: Annotated[tuple[StatedNeedIn, ...], Field(max_length=50)] = ()
     reporter: ReporterIn | None = None
     media: Annotated[tuple[Media, ...], Field(max_length=20)] = ()
-    external_id: Annotated[str, Length(min_length=1, max_length=200)] | None = None
+    external_id: Annotated[str, Length(min_length=1, max_length=500)] | None = None
     external_url: Annotated[str, Length(max_length=2000, pattern=r"^https?://")] | None = None
     source: Annotated[str, Length(min_length=1, max_length=300)] | None = None
     operation: OperationId | None = None

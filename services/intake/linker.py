@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 BY = "rule:linking"
 BATCH = 300
+_BATCHES_IN_TURN = 10  # then another operation's turn comes
 _POLL_S = 1.0
 _REBUILT_AT_ONCE = 2000
 _LINKABLE = "report_id, title, text, link_text, lon, lat, admin, observed_at, hazard, contact, place, official"
@@ -73,15 +74,19 @@ async def run(db: Database, stopping: asyncio.Event) -> None:
 
 
 async def link_waiting(db: Database, indexes: Indexes, stopping: asyncio.Event | None = None) -> int:
-    """Settle what is held, and link one batch of each operation that has reports waiting; returns how many reports
-    moved on."""
+    """Settle what is held, and link a few batches of each operation that has reports waiting; returns how many
+    reports moved on."""
     async with db.tx() as tx:
         moved = await settle_held(tx)
         waiting = await tx.fetch("SELECT DISTINCT operation FROM report WHERE state = 'waiting' ORDER BY operation")
     for row in waiting:
-        if stopping is not None and stopping.is_set():
-            break
-        moved += await link_batch(db, row["operation"], indexes)
+        for _ in range(_BATCHES_IN_TURN):
+            if stopping is not None and stopping.is_set():
+                return moved
+            linked = await link_batch(db, row["operation"], indexes)
+            moved += linked
+            if linked < BATCH:
+                break
     return moved
 
 

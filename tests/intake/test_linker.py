@@ -1,0 +1,287 @@
+"""The linker on real PostgreSQL: one incident for each report, corrections followed, real reports within the limits."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
+
+import asyncpg
+import httpx
+import pytest
+import pytest_asyncio
+
+from schemas.reports import ReportLinked
+from services.intake.app import service
+from services.intake.linker import Indexes, link_batch, link_waiting, run
+from services.intake.linking import Linker, haversine_km
+from services.runtime.db import Database
+from tests.conftest import bearer, emitted, shared_file
+
+
+@pytest.fixture
+def db(make_db: Callable[[str], Database]) -> Database:
+    return make_db("intake")
+
+
+@pytest_asyncio.fixture
+async def client(make_client: Callable[..., httpx.AsyncClient], db: Database) -> AsyncIterator[httpx.AsyncClient]:
+    yield make_client([service])
+
+
+async def link_all(db: Database, indexes: Indexes | None = None) -> Indexes:
+    indexes = indexes or Indexes()
+    while await link_waiting(db, indexes):
+        pass
+    return indexes
+
+
+def petabencana() -> list[dict]:
+    """The rows of the PetaBencana file as `gotong replay` sends them."""
+    return [
+        {
+            "external_id": row["id"],
+            "observed_at": stamp(row["created_at_local"], "Asia/Jakarta"),
+            "text": row["text"] or None,
+            "title": row["title"] or None,
+            "hazard": row["disaster_type"],
+            "location": {"lon": float(row["lon"]), "lat": float(row["lat"])},
+        }
+        for row in rows_of("petabencana/reports_2020_2021.csv")
+    ]
+
+
+def haiti() -> list[dict]:
+    return [
+        {
+            "external_id": row["id"],
+            "observed_at": stamp(row["reported_at"], "America/Port-au-Prince"),
+            "text": row["description"],
+            "title": row["title"],
+            "location": {"lon": float(row["lon"]), "lat": float(row["lat"])},
+        }
+        for row in rows_of("haiti-2010/reports.csv")
+    ]
+
+
+def bnpb() -> list[dict]:
+    return [
+        {
+            "external_id": row["no"],
+            "observed_at": stamp(row["event_date"], "Asia/Jakarta"),
+            "text": row["location_text"],
+            "hazard": row["event_type"],
+            "location": {"admin": f"bps:{row['regency_code_bps']}"},
+            "people": {name: int(row[name]) for name in ("dead", "missing", "injured") if row[name]},
+            "damage": {"houses_damaged": int(row["houses_damaged"])} if row["houses_damaged"] else {},
+            "reporter": {"kind": "official"},
+        }
+        for row in rows_of("bnpb-floods-2020-2021/events.csv")
+    ]
+
+
+def jabodetabek() -> list[dict]:
+    with shared_file("petabencana/reports_2017_02_jabodetabek.geojson").open(encoding="utf-8") as file:
+        features = json.load(file)["features"]
+    return [
+        {
+            "external_id": feature["properties"]["report_id"],
+            "observed_at": stamp(feature["properties"]["created_at"], "Asia/Jakarta"),
+            "text": feature["properties"]["text"],
+            "title": feature["properties"]["title"],
+            "hazard": "flood",
+            "location": dict(zip(("lon", "lat"), feature["geometry"]["coordinates"], strict=True)),
+        }
+        for feature in features
+    ]
+
+
+def rows_of(name: str) -> list[dict[str, str]]:
+    with shared_file(name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def stamp(local: str, zone: str) -> str:
+    return datetime.fromisoformat(local).replace(tzinfo=ZoneInfo(zone)).isoformat()
+
+
+@pytest.mark.parametrize("read", [petabencana, haiti, jabodetabek, bnpb])
+async def test_real_reports_end_in_one_incident_each_within_the_limits(
+    client: httpx.AsyncClient, db: Database, read: Callable[[], list[dict]]
+) -> None:
+    rows = [row | {"source": f"/files/{read.__name__}"} for row in read()]
+    begun = time.perf_counter()
+    answer = await client.post("/v1/reports:batch", json=rows, headers=bearer("operator"))
+    taken_s = time.perf_counter() - begun
+    assert answer.status_code == 207
+    body = answer.json()
+    assert (body["accepted"], body["rejected"], body["repeated"]) == (len(rows), 0, 0)
+    begun = time.perf_counter()
+    await link_all(db)
+    linked_s = time.perf_counter() - begun
+    again = (await client.post("/v1/reports:batch", json=rows, headers=bearer("operator"))).json()
+    assert (again["accepted"], again["repeated"]) == (0, len(rows))
+    assert [r["ticket"] for r in again["results"]] == [r["ticket"] for r in body["results"]]
+    async with db.tx() as tx:
+        reports = await tx.fetch("SELECT incident_id, lon, lat, observed_at FROM report")
+        known = {row["incident_id"]: row for row in await tx.fetch("SELECT * FROM incident")}
+    assert len(reports) == len(rows)
+    assert all(report["incident_id"] in known for report in reports)
+    assert len(known) < len(rows)
+    print(
+        f"{read.__name__}: {len(rows)} reports taken in {taken_s:.1f} s, linked in {linked_s:.1f} s, {len(known)} incidents"
+    )
+    members: dict = {}
+    for report in reports:
+        members.setdefault(report["incident_id"], []).append(report)
+    for incident_id, of_it in members.items():
+        assert known[incident_id]["reports"] == len(of_it) <= 60
+        pins = {(report["lon"], report["lat"]) for report in of_it if report["lon"] is not None}
+        assert not pins or max(haversine_km(*a, *b) for a in pins for b in pins) <= 10
+        times = [report["observed_at"] for report in of_it]
+        assert (max(times) - min(times)).total_seconds() <= 7 * 24 * 3600
+
+
+FLOOD = {
+    "text": "Banjir di Kampung Melayu butuh perahu",
+    "hazard": "flood",
+    "location": {"lon": 106.866, "lat": -6.222},
+}
+
+
+async def send(client: httpx.AsyncClient, reports: list[dict], **headers: str) -> list[dict]:
+    answer = await client.post("/v1/reports:batch", json=reports, headers=bearer("operator") | headers)
+    assert answer.status_code == 207 and not answer.json()["rejected"]
+    return answer.json()["results"]
+
+
+def apart(count: int) -> list[dict]:
+    """Reports that have nothing to do with one another."""
+    return [
+        {"text": f"kejadian {n} {uuid4().hex}", "location": {"lon": 95 + n % 40, "lat": -8 + n // 40}}
+        for n in range(count)
+    ]
+
+
+async def incident_ids(db: Database) -> list[UUID]:
+    async with db.tx() as tx:
+        return [row["incident_id"] for row in await tx.fetch("SELECT incident_id FROM report ORDER BY seq")]
+
+
+async def fresh_snapshot(db: Database, operation: str = "standing") -> dict:
+    """The index as a worker that has just started builds it."""
+    return (await followed(db, Indexes(), operation)).snapshot()
+
+
+async def followed(db: Database, indexes: Indexes, operation: str = "standing") -> Linker:
+    await link_batch(db, operation, indexes)
+    return indexes.by_operation[operation].linker
+
+
+async def test_a_live_index_equals_one_built_anew_after_every_correction(client, db):
+    indexes = Indexes()
+    await send(client, [FLOOD, FLOOD | {"text": "Kampung Melayu banjir, perahu dibutuhkan"}, *apart(6)])
+    await link_all(db, indexes)
+    flood, same, *others = await incident_ids(db)
+    assert flood == same
+    async with db.tx() as tx:
+        reports = [row["report_id"] for row in await tx.fetch("SELECT report_id FROM report ORDER BY seq")]
+
+    async def correct(incident: UUID, what: str, **body: str | list[str]) -> None:
+        answer = await client.post(
+            f"/v1/incidents/{incident}/{what}", json=body | {"reason": "test"}, headers=bearer("operator")
+        )
+        assert answer.status_code == 200, answer.text
+        live = (await followed(db, indexes)).snapshot()
+        assert live == await fresh_snapshot(db)
+
+    await correct(flood, "split", reports=[str(reports[1])])
+    await correct(others[0], "merge", into=str(others[1]))
+    await correct(flood, "link", report=str(reports[4]))
+    await correct(flood, "unlink", report=str(reports[4]))
+    await correct(others[3], "close")
+    place = {"location": {"lon": 100.0, "lat": 1.0}, "reason": "test"}
+    answer = await client.patch(f"/v1/reports/{reports[0]}", json=place, headers=bearer("operator"))
+    assert answer.status_code == 200
+    await send(client, [FLOOD, *apart(2)])
+    await link_all(db, indexes)
+    live = (await followed(db, indexes)).snapshot()
+    anew = await fresh_snapshot(db)
+    # A report that moved was indexed first where it stood then; an index built later reads where it stands now.
+    assert live["incidents"] == anew["incidents"]
+
+
+async def test_a_correction_is_followed_by_the_next_decisions(client, db):
+    indexes = Indexes()
+    await send(client, [FLOOD])
+    await link_all(db, indexes)
+    [first] = await incident_ids(db)
+    await client.post(f"/v1/incidents/{first}/close", json={"reason": "over"}, headers=bearer("operator"))
+    await send(client, [FLOOD])
+    await link_all(db, indexes)
+    assert (await incident_ids(db))[1] != first
+
+
+async def test_a_failed_batch_leaves_nothing_and_its_index_is_thrown_away(client, db):
+    indexes = Indexes()
+    await send(client, [FLOOD])
+    await link_all(db, indexes)
+    before = (await followed(db, indexes)).snapshot()
+    await send(client, [FLOOD, *apart(3)])
+    async with db.tx() as tx:  # the database refuses the batch's last write
+        await tx.execute("ALTER TABLE incident ADD CONSTRAINT refuse CHECK (reports < 1) NOT VALID")
+    with pytest.raises(asyncpg.CheckViolationError):
+        await link_waiting(db, indexes)
+    assert indexes.by_operation == {}
+    assert [found is None for found in await incident_ids(db)] == [False, True, True, True, True]
+    async with db.tx() as tx:
+        await tx.execute("ALTER TABLE incident DROP CONSTRAINT refuse")
+    await link_all(db, indexes)
+    found = await incident_ids(db)
+    assert found[0] == found[1] and len(set(found)) == 4
+    assert (await followed(db, indexes)).snapshot() == await fresh_snapshot(db) != before
+
+
+async def test_two_linkers_at_once_link_each_report_once(client, db):
+    await send(client, [*apart(200), *[FLOOD | {"text": f"Banjir Kampung Melayu {n}"} for n in range(100)]])
+    await asyncio.gather(*(link_all(db) for _ in range(4)))
+    while await link_waiting(db, Indexes()):
+        pass
+    linked = await emitted(db, ReportLinked)
+    assert len(linked) == 300 == len({event.report_id for event in linked})
+    async with db.tx() as tx:
+        counted = await tx.fetchval("SELECT sum(reports) FROM incident")
+        assert counted == 300
+        changes = await tx.fetch("SELECT report_id FROM link_change WHERE kind = 'add'")
+    assert len(changes) == 300
+
+
+async def test_a_burst_of_one_text_is_one_incident_and_stays_quick(client, db):
+    await send(client, [FLOOD | {"external_id": str(n)} for n in range(1500)])
+    begun = time.perf_counter()
+    await link_all(db)
+    print(f"1500 equal reports linked in {time.perf_counter() - begun:.1f} s")
+    [incident] = set(await incident_ids(db))
+    async with db.tx() as tx:
+        row = await tx.fetchrow("SELECT * FROM incident")
+    assert row is not None and row["incident_id"] == incident
+    assert row["reports"] == 1500 and row["evidence"] == "reported" and len(row["newest_reports"]) == 20
+
+
+async def test_the_loop_links_what_comes_and_stops_when_asked(client, db):
+    stopping = asyncio.Event()
+    loop = asyncio.create_task(run(db, stopping))
+    try:
+        for _ in range(3):
+            await send(client, apart(2))
+            async with asyncio.timeout(20):
+                while None in await incident_ids(db):
+                    await asyncio.sleep(0.02)
+    finally:
+        stopping.set()
+    await asyncio.wait_for(loop, 5)
