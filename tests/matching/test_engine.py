@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from services.matching.engine import HazardZone, Kept, Lot, NeedLine, Plan, Responder, Settings, solve
 from services.matching.engine.candidates import candidates
 from services.matching.engine.check import check_plan, distance_km, failed_rule
+from services.matching.engine.explain import assignment_sentences, unmet_sentences
 from services.matching.engine.model import FILTERS, encode
 
 NOW = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
@@ -489,6 +491,61 @@ def test_a_bundle_is_served_whole_or_not_at_all() -> None:
     both = [responder(), responder(responder_id="s", skills={"boat_operator": 1})]
     plan = solve([boat, medic, alone], both, [], Settings(), now=NOW)
     assert {x.need_id for x in plan.assignments} == {"boat", "medic"}
+
+
+@quick
+@given(cases())
+def test_without_a_pair_the_plan_costs_at_least_the_price_of_its_best_alternative(case: Case) -> None:
+    needs, people, stock, options = case
+    options = replace(options, rarity_weight=0)
+    plan = solve(needs, people, stock, options, now=NOW)
+    for one in plan.assignments[:3]:
+        k = next(k for k, n in enumerate(needs) if n.need_id == one.need_id)
+        without = [*needs]
+        without[k] = replace(needs[k], exclude={*needs[k].exclude, one.source_id})
+        worse = solve(without, people, stock, options, now=NOW).objective - plan.objective
+        # Duals give a floor: ties can make it dearer, nothing can make it cheaper.
+        assert worse >= one.other_price * one.quantity >= 0
+        assert 1 <= one.rank <= one.feasible
+
+
+ZONE_OF_JAKARTA = ZoneInfo("Asia/Jakarta")
+
+
+def test_sentences_say_why_with_values_in_both_languages() -> None:
+    n = need(certificates=frozenset({"first_aid"}), languages=frozenset({"id"}), quantity=2)
+    near = responder(certificates={"first_aid": END + timedelta(days=2)}, hours_worked=4.5)
+    options = Settings(max_hours=12)
+    plan = solve([n, need(need_id="m", severity=4)], [near], [], options, now=NOW)
+    assert [x.need_id for x in plan.assignments] == ["m"]
+    plan = solve([n], [near], [], options, now=NOW)
+    (one,) = plan.assignments
+    english = " ".join(assignment_sentences(n, near, one, options, "en", ZONE_OF_JAKARTA))
+    assert "skill medic at level 2 (asked: 1)" in english
+    assert "certificate first_aid until 2026-11-26" in english
+    assert "has worked 4.5 of 12 hours" in english
+    assert "Rank 1 of 1" in english
+    assert "WIB" in english
+    local = " ".join(assignment_sentences(n, near, one, options, "id", ZONE_OF_JAKARTA))
+    assert "sudah bekerja 4,5 dari 12 jam" in local
+    assert "Peringkat 1 dari 1" in local
+    unmet = " ".join(unmet_sentences(n, plan, "en"))
+    assert "1 of 2 medic unmet" in unmet
+    assert f"worth {plan.shadow['n']}" in unmet
+    assert unmet_sentences(need(need_id="other"), plan, "en") == []
+
+
+def test_an_unmet_need_names_who_is_feasible_and_what_they_serve() -> None:
+    low, high = need(need_id="low", severity=1), need(need_id="high", severity=4)
+    plan = solve([low, high], [responder()], [], Settings(), now=NOW)
+    assert plan.held == {"low": (("r", "high"),)}
+    assert any("r (high)" in sentence for sentence in unmet_sentences(low, plan, "id"))
+    # One more medic for this need alone saves its whole weight.
+    assert plan.shadow["low"] == plan.weights["low"]
+    more = solve([low, high], [responder(), responder(responder_id="s")], [], Settings(rarity_weight=0), now=NOW)
+    alone = solve([low, high], [responder()], [], Settings(rarity_weight=0), now=NOW)
+    cost = next(x.cost for x in more.assignments if x.need_id == "low")
+    assert alone.objective - more.objective >= plan.shadow["low"] - cost
 
 
 @pytest.mark.parametrize(

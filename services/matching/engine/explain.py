@@ -1,9 +1,27 @@
 """Why: who was left after each hard rule, and what stands behind each choice."""
 
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from zoneinfo import ZoneInfo
+
 import numpy as np
 
 from services.matching.engine import rules
-from services.matching.engine.model import Arrays, Settings, km_of
+from services.matching.engine.candidates import Arcs
+from services.matching.engine.flow import Duals
+from services.matching.engine.model import (
+    UNREACHED,
+    Arrays,
+    Assignment,
+    Ints,
+    Lot,
+    NeedLine,
+    Plan,
+    Responder,
+    Settings,
+    km_of,
+)
 
 
 def filter_counts(a: Arrays, settings: Settings, need: int) -> dict[str, int]:
@@ -44,3 +62,191 @@ def filter_counts(a: Arrays, settings: Settings, need: int) -> dict[str, int]:
         count("stock", a.source_capacity[p.source] > 0)
         count("expiry", a.source_expires[p.source] >= a.need_end[p.need])
     return counts
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a used pair stands among all that were feasible for its need: rank by cost (1 is cheapest), how many there
+    were, the best other source (None: leaving it unmet) and what taking that would cost the whole plan at least."""
+
+    rank: int
+    feasible: int
+    other: int | None
+    price: int
+
+
+def standings(arcs: Arcs, weight: Ints, found: Duals, used: Ints) -> list[Standing]:
+    """Standing of each used arc. Prices come from the duals: the direct costs of a swap and all that it sets off."""
+    total = found.price[arcs.source] + arcs.cost
+    needs = arcs.need[used]
+    first, last = np.searchsorted(arcs.need, needs), np.searchsorted(arcs.need, needs + 1)
+    out = []
+    for e, i, lo, hi in zip(used.tolist(), needs.tolist(), first.tolist(), last.tolist(), strict=True):
+        rank = 1 + int((arcs.cost[lo:hi] < arcs.cost[e]).sum())
+        own, others = int(total[e]), total[lo:hi].copy()
+        others[e - lo] = UNREACHED
+        k = int(np.argmin(others))
+        if others[k] < weight[i]:
+            out.append(Standing(rank, hi - lo, int(arcs.source[lo + k]), max(int(others[k]) - own, 0)))
+        else:
+            out.append(Standing(rank, hi - lo, None, max(int(weight[i]) - own, 0)))
+    return out
+
+
+def holders(arcs: Arcs, units: Ints, short: Ints, most: int = 5) -> dict[int, list[tuple[int, int]]]:
+    """For unmet needs: (source, need it serves instead) of the cheapest feasible sources, `most` at most."""
+    serves: dict[int, int] = {}
+    for e in np.flatnonzero(units).tolist():
+        serves.setdefault(int(arcs.source[e]), int(arcs.need[e]))
+    out = {}
+    for i in short.tolist():
+        lo, hi = np.searchsorted(arcs.need, (i, i + 1))
+        near = lo + np.argsort(arcs.cost[lo:hi], kind="stable")
+        held = [(s, serves[s]) for s in arcs.source[near].tolist() if serves.get(s, i) != i]
+        out[i] = held[:most]
+    return out
+
+
+# ---------------------------------------------------------------------------------------------------------- sentences
+Language = Literal["id", "en"]
+ZONES = {"Asia/Jakarta": "WIB", "Asia/Pontianak": "WIB", "Asia/Makassar": "WITA", "Asia/Jayapura": "WIT"}
+
+_PART = {
+    "travel": ("jarak", "travel"),
+    "fatigue": ("jam yang sudah dijalani", "hours already worked"),
+    "decline": ("kemungkinan menolak", "chance of a no"),
+    "level": ("tingkat lebih tinggi dari yang diminta", "more skill than asked for"),
+    "rarity": ("keahlian langka", "rare skills"),
+    "organisation": ("organisasi lain", "another organisation"),
+    "shelf": ("masa simpan masih panjang", "keeps longer than needed"),
+    "tie": ("penentu bila sama", "tie breaker"),
+}
+_LEFT = {
+    "code": ("memilikinya", "have it"),
+    "level": ("setelah tingkat keahlian", "after skill level"),
+    "certificate": ("setelah sertifikat", "after certificates"),
+    "language": ("setelah bahasa", "after languages"),
+    "excluded": ("setelah yang menolak atau dikecualikan", "after those who declined or are excluded"),
+    "travel": ("setelah batas jarak", "after travel limits"),
+    "zone": ("setelah zona bahaya", "after hazard zones"),
+    "window": ("setelah waktu tersedia dan perjalanan", "after availability and travel time"),
+    "busy": ("setelah tugas lain dan istirahat", "after other duties and rest"),
+    "hours": ("setelah batas jam kerja", "after the limit of hours"),
+    "team": ("setelah ukuran tim", "after team size"),
+    "stock": ("setelah stok", "after stock"),
+    "expiry": ("setelah kedaluwarsa", "after expiry"),
+}
+
+
+def assignment_sentences(
+    need: NeedLine, source: Responder | Lot, one: Assignment, settings: Settings, language: Language, zone: ZoneInfo
+) -> list[str]:
+    """Why this source for this need: the rules it passed with their values, cost, rank and the best alternative."""
+    indonesian = language == "id"
+
+    def say(local: str, english: str) -> str:
+        return local if indonesian else english
+
+    arrives, until = _clock(one.arrives_at, zone), _clock(one.ends_at, zone)
+    limit = source.delivery_limit_km if isinstance(source, Lot) else source.travel_limit_km
+    km = f"{_number(one.km, language)} km ({say('batas', 'limit')} {_number(limit, language)} km)"
+    passed = []
+    if isinstance(source, Lot):
+        stock = _number(source.quantity, language)
+        passed.append(say(f"stok {source.item} {stock}", f"{stock} of {source.item} in stock"))
+        if source.expires_at:
+            day = source.expires_at.astimezone(zone).date().isoformat()
+            passed.append(say(f"berlaku sampai {day}", f"good until {day}"))
+    else:
+        has = source.skills[need.code]
+        passed.append(
+            say(
+                f"keahlian {need.code} tingkat {has} (diminta {need.level})",
+                f"skill {need.code} at level {has} (asked: {need.level})",
+            )
+        )
+        for name in sorted(need.certificates):
+            day = source.certificates[name].astimezone(zone).date().isoformat()
+            passed.append(say(f"sertifikat {name} sampai {day}", f"certificate {name} until {day}"))
+        if need.languages:
+            spoken = ", ".join(sorted(need.languages))
+            passed.append(say(f"bahasa {spoken}", f"speaks {spoken}"))
+        worked, most = _number(source.hours_worked, language), _number(settings.max_hours, language)
+        passed.append(say(f"sudah bekerja {worked} dari {most} jam", f"has worked {worked} of {most} hours"))
+    passed.append(say(f"jarak {km}", f"distance {km}"))
+    passed.append(say(f"tiba {arrives}, terpakai sampai {until}", f"arrives {arrives}, taken up until {until}"))
+    split = ", ".join(f"{_PART[name][0 if indonesian else 1]} {value}" for name, value in one.parts.items())
+    sentences = [
+        say("Memenuhi semua syarat: ", "Meets every rule: ") + "; ".join(passed) + ".",
+        say(f"Biaya {one.cost} per unit: {split}.", f"Costs {one.cost} a unit: {split}."),
+        say(
+            f"Peringkat {one.rank} dari {one.feasible} yang memenuhi syarat.",
+            f"Rank {one.rank} of {one.feasible} who meet every rule.",
+        ),
+    ]
+    if one.other is None:
+        sentences.append(
+            say(
+                "Tanpa dia, satu unit kebutuhan ini tidak terpenuhi.",
+                "Without it, one unit of this need would stay unmet.",
+            )
+        )
+    else:
+        sentences.append(
+            say(
+                f"Pilihan terbaik berikutnya: {one.other}; rencana menjadi paling sedikit {one.other_price} lebih mahal.",
+                f"The best alternative is {one.other}; the plan would cost at least {one.other_price} more.",
+            )
+        )
+    return sentences
+
+
+def unmet_sentences(need: NeedLine, plan: Plan, language: Language) -> list[str]:
+    """Why units of this need stay unmet: who is left after each rule, or whom the feasible serve, and what one more
+    would be worth. Empty where nothing is unmet."""
+    units, k = plan.unmet.get(need.need_id, 0), 0 if language == "id" else 1
+    if not units:
+        return []
+    sentences = [
+        (
+            f"{units} dari {need.quantity} unit {need.code} belum terpenuhi.",
+            f"{units} of {need.quantity} {need.code} unmet.",
+        )[k]
+    ]
+    counts = plan.filters.get(need.need_id)
+    if counts:
+        told, last = [], None
+        for name, left in counts.items():
+            if left != last:
+                told.append(f"{left} {_LEFT[name][k]}")
+            last = left
+            if not left:
+                break
+        sentences.append((f"Yang tersisa: {' → '.join(told)}.", f"Left over: {' → '.join(told)}.")[k])
+    held = plan.held.get(need.need_id, ())
+    if held:
+        others = ", ".join(f"{source} ({other})" for source, other in held)
+        sentences.append(
+            (
+                f"Yang memenuhi syarat dipakai untuk kebutuhan lain: {others}.",
+                f"Those who meet every rule serve other needs: {others}.",
+            )[k]
+        )
+    value = plan.shadow.get(need.need_id, 0)
+    sentences.append(
+        (
+            f"Satu unit {need.code} lagi di sini bernilai {value} bagi rencana.",
+            f"One more unit of {need.code} here is worth {value} to the plan.",
+        )[k]
+    )
+    return sentences
+
+
+def _number(value: float, language: Language) -> str:
+    text = f"{value:,.1f}".removesuffix(".0")
+    return text.translate(str.maketrans(",.", ".,")) if language == "id" else text
+
+
+def _clock(at: datetime, zone: ZoneInfo) -> str:
+    local = at.astimezone(zone)
+    return f"{local:%Y-%m-%d %H:%M} {ZONES.get(zone.key, zone.key)}"

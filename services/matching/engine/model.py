@@ -199,7 +199,8 @@ class Assignment:
     """Units of one need given to one responder or lot, with the price of a unit and its parts.
 
     `starts_at` and `ends_at` bound the time for which a person is taken up (from setting out, at the latest from the
-    start of the window): what a rule against overlap has to store.
+    start of the window): what a rule against overlap has to store. `rank` is by cost among all `feasible` sources;
+    taking the best `other` instead (None: leaving a unit unmet) would cost the whole plan at least `other_price` more.
     """
 
     need_id: Id
@@ -211,6 +212,10 @@ class Assignment:
     arrives_at: datetime
     starts_at: datetime
     ends_at: datetime
+    rank: int
+    feasible: int
+    other: Id | None
+    other_price: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,9 +225,9 @@ class Plan:
     `objective` = costs of served units + weights of unmet units + switch tax of units moved; `bound` comes from the
     duals alone, so `gap` = objective - bound is zero exactly when the plan is proved optimal. Bundles and minimum
     teams can leave a gap, and `method` says how they were met. `unmet_by_severity` goes by declared severity.
-    `shadow` is what one more unit of capacity would save at each unmet need; `prices` what one more unit of a used-up
-    responder or lot is worth. `filters` counts for needs with unmet units who is left after each hard rule, in the
-    order of FILTERS.
+    `shadow` is what one more unit of capacity would save at each unmet need; `prices` what losing one unit of a
+    used-up responder or lot would cost. `filters` counts for needs with unmet units who is left after each hard rule,
+    in the order of FILTERS; `held` names (source, need it serves instead) of the cheapest who were feasible.
     """
 
     assignments: tuple[Assignment, ...]
@@ -240,6 +245,7 @@ class Plan:
     shadow: Mapping[Id, int]
     prices: Mapping[Id, int]
     filters: Mapping[Id, Mapping[str, int]]
+    held: Mapping[Id, tuple[tuple[Id, Id], ...]]
     incomplete_bundles: tuple[Id, ...] = ()
     method: str = "flow"
 

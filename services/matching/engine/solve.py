@@ -174,6 +174,7 @@ def _plan(a: Arrays, index: Index, settings: Settings, s: Solution) -> Plan:
     split = rules.parts(a, pairs, settings)
     _, begin, finish = rules.times(a, pairs, settings)
     first, last = rules.taken_up(a, pairs, begin, finish, settings)
+    standing = explain.standings(s.arcs, s.weight, s.duals, used)
     assignments = tuple(
         Assignment(
             need_id=index.needs[int(pairs.need[k])].need_id,
@@ -185,6 +186,10 @@ def _plan(a: Arrays, index: Index, settings: Settings, s: Solution) -> Plan:
             arrives_at=_instant(begin[k]),
             starts_at=_instant(first[k]),
             ends_at=_instant(last[k]),
+            rank=standing[k].rank,
+            feasible=standing[k].feasible,
+            other=None if (o := standing[k].other) is None else source_id(index.sources[o]),
+            other_price=standing[k].price,
         )
         for k, e in enumerate(used)
     )
@@ -214,6 +219,10 @@ def _plan(a: Arrays, index: Index, settings: Settings, s: Solution) -> Plan:
         shadow={index.needs[int(k)].need_id: int(s.duals.value[k]) for k in short},
         prices={source_id(index.sources[int(k)]): int(s.duals.price[k]) for k in paid},
         filters={index.needs[int(k)].need_id: explain.filter_counts(a, settings, int(k)) for k in told},
+        held={
+            index.needs[i].need_id: tuple((source_id(index.sources[w]), index.needs[n].need_id) for w, n in pairs_held)
+            for i, pairs_held in explain.holders(s.arcs, s.units, told).items()
+        },
         incomplete_bundles=tuple(index.bundles[int(b)] for b in s.incomplete),
         method=s.method,
     )
