@@ -31,7 +31,7 @@ SIGNS: Mapping[str, int] = {name: -1 if name in ("template", "len") else 1 for n
 WIB = timezone(timedelta(hours=7), "WIB")
 
 _RARE_WORDS = 8  # words by which a report is found again
-_POSTINGS = 24  # newest reports kept for one word or contact
+_POSTINGS = 16  # newest reports kept for one word or contact
 _CELL_DEG = 0.004
 _CELL_REPORTS = 16  # newest reports looked at in one grid cell
 _AREA_REPORTS = 40
@@ -138,6 +138,7 @@ class _Record:
         "admin",
         "area",
         "at",
+        "common",
         "contacts",
         "hazard",
         "incident",
@@ -150,7 +151,7 @@ class _Record:
         "pin",
         "report_id",
         "words",
-    )  # fmt: skip
+    )
 
     report_id: UUID
     key: int
@@ -163,6 +164,7 @@ class _Record:
     hazard: str | None
     official: bool
     words: tuple[int, ...]
+    common: float  # sum over the words of log(1 + distinct texts that hold it), as of when it was indexed
     length: int
     numbered: tuple[int, ...]  # word id * _NUMBERS + the number after that word
     contacts: tuple[int, ...]
@@ -415,12 +417,15 @@ class Linker:
             known = ids.get(word)
             return known if known is not None else new.setdefault(word, -1 - len(new))
 
-        record.words = tuple([number(w) for w in reading.words])
+        words = []
+        for word in reading.words:
+            known = ids.get(word)
+            words.append(known if known is not None else new.setdefault(word, -1 - len(new)))
+        record.words = tuple(words)
         record.numbered = tuple([number(w) * _NUMBERS + n for w, n in reading.numbered])
         record.contacts = tuple([number(w) for w in contacts])
-        words = tuple(new)
-        self._last = (report, record, words)
-        return record, words
+        self._last = (report, record, tuple(new))
+        return record, self._last[2]
 
     def _learn(self, record: _Record, words: tuple[str, ...]) -> None:
         """Give new strings their ids, and count the text's strings if nobody sent this text before."""
@@ -446,6 +451,7 @@ class Linker:
                 for n in numbers:
                     counts[n] += 1
                     logs[n] = log(counts[n] + 1)
+        record.common = sum([logs[n] for n in record.words])
 
     def _index(self, number: int, record: _Record) -> None:
         """Make the report findable by place, rare words and contacts."""
@@ -590,7 +596,7 @@ class Linker:
         shared = words.intersection(other.words)
         likeness = contained = rare = 0.0
         if shared:
-            other_mass = most * len(other.words) - sum(map(logs.__getitem__, other.words))
+            other_mass = most * len(other.words) - other.common
             shared_mass = most * len(shared) - sum(map(logs.__getitem__, shared))
             likeness = min(1.0, shared_mass / sqrt(mass * other_mass)) if mass > 0 and other_mass > 0 else 0.0
             contained = min(1.0, shared_mass / max(min(mass, other_mass), 1e-9))

@@ -22,6 +22,7 @@ MOST_CHARACTERS = 6000
 
 # Each pattern begins with a literal or a small set, so that the search skips through the text; one big alternation
 # of the same cost five times as much.
+_STAMP = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d)?")
 _CATEGORY = re.compile(r"category\s{0,3}:\s{0,3}(?:\d{1,2}[a-z]?\.[^\n\[~]{0,40})?(?:\[\d{1,6}\])?")
 _SERIAL = re.compile(r"\[\d{3,6}\]")
 _HASHTAG = re.compile(r"#[a-z]\w{0,40}")  # they say what kind of thing it is, never which one
@@ -44,7 +45,9 @@ _CLOCK = frozenset(_LISTS["clock"].split())  # before a number: it is a time
 _FORM = frozenset(_LISTS["form"].split())  # labels of forms and of translators
 _SKIPPED = frozenset(_LISTS["skipped"].split())  # `no 49`: the word before them is what the number belongs to
 # Informal spelling to the common one. Only what people really mix; stems and synonyms are not our business.
-_SPELLING = {informal: common for common, forms in _LISTS["spelling"].items() for informal in forms.split()}
+_SPELLING: dict[str, str] = {
+    informal: common for common, forms in _LISTS["spelling"].items() for informal in forms.split()
+}
 STOP_WORDS = frozenset(word for words in _LISTS["stop"].values() for word in words.split())
 
 
@@ -94,6 +97,8 @@ def normalise(text: str) -> str:
 def read(text: str) -> Reading:
     """Everything that linking compares of a text."""
     text = text[:MOST_CHARACTERS]
+    if ":" in text and "-" in text:
+        text = _STAMP.sub(" ", text)
     contacts: list[str] = []
     if _has_contact(text):
         parts: list[str] = []
@@ -114,29 +119,31 @@ def read(text: str) -> Reading:
         text = _TWICE.sub("", text)
 
     tokens = _TOKEN.findall(text)
-    words: dict[str, None] = {}
+    spelt = [_SPELLING.get(t, t) for t in tokens if t > ":"]  # digits sort before the colon
+    spelt = [w for w in spelt if w not in _FORM]
     numbered: dict[tuple[str, int], None] = {}
-    length = 0
-    before = ""  # the last word that is not `no`, `nomor` …
-    for i, token in enumerate(tokens):
-        if token[0] > "9":
-            word = _SPELLING.get(token, token)
-            if word not in _SKIPPED:
-                before = word
-            if word in _FORM:
-                continue
-            length += 1
-            if len(words) < MOST_WORDS:
-                words[word] = None
-        elif before and before not in _CLOCK and len(token) <= 11 and len(numbered) < MOST_NUMBERS:
-            after = tokens[i + 1] if i + 1 < len(tokens) else ""
-            if after not in _NOT_COUNTS:
-                for number in _whole_numbers(token):
-                    numbered[before, number] = None
+    for i in [i for i, t in enumerate(tokens) if t < ":" and len(t) <= 11]:
+        before = _word_before(tokens, i)
+        after = tokens[i + 1] if i + 1 < len(tokens) else ""
+        if before and before not in _CLOCK and after not in _NOT_COUNTS and len(numbered) < MOST_NUMBERS:
+            for number in _whole_numbers(tokens[i]):
+                numbered[before, number] = None
     key = 0
     if tokens:
         key = int.from_bytes(blake2b(" ".join(tokens).encode(), digest_size=8).digest())
-    return Reading(tuple(words), length, tuple(numbered), tuple(dict.fromkeys(contacts)), key)
+    return Reading(
+        tuple(dict.fromkeys(spelt))[:MOST_WORDS], len(spelt), tuple(numbered), tuple(dict.fromkeys(contacts)), key
+    )
+
+
+def _word_before(tokens: list[str], i: int) -> str:
+    """The word that a number belongs to: the nearest one before it, over `no`, `nomor` and two more numbers."""
+    for token in tokens[i - 1 : i - 5 if i > 4 else None : -1] if i else ():
+        if token > ":":
+            word = _SPELLING.get(token, token)
+            if word not in _SKIPPED:
+                return word
+    return ""
 
 
 def _whole_numbers(token: str) -> list[int]:
