@@ -40,7 +40,7 @@ UNDER_WAY = ("made", "started", "arrived")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row of the log with its event read."""
+    """One row of the log with its event read; None where the payload was redacted."""
 
     position: int
     received_at: datetime
@@ -49,7 +49,7 @@ class Entry:
     operation: str | None
     exercise: bool
     superseded: bool
-    event: Event
+    event: Event | None
 
 
 # Which rows a report counts
@@ -148,6 +148,7 @@ class State:
 
     position: int = 0
     received_at: datetime | None = None
+    redacted: int = 0
     operations: dict[str, tuple[Entry, OperationState]] = field(default_factory=dict)
     reports: dict[UUID, ReportView] = field(default_factory=dict)
     incidents: dict[UUID, tuple[Entry, IncidentState]] = field(default_factory=dict)
@@ -163,9 +164,10 @@ def fold(entries: Iterable[Entry], state: State | None = None) -> State:
     state = state or State()
     for entry in entries:
         state.position, state.received_at = entry.position, entry.received_at
+        event = entry.event
+        state.redacted += event is None
         if entry.superseded:
             continue
-        event = entry.event
         if isinstance(event, ReportEvent):
             known = state.reports.get(event.report_id) or ReportView(event.report_id)
             state.reports[event.report_id] = report_after(known, entry)
@@ -263,6 +265,7 @@ class Picture:
 
     position: int
     received_at: datetime | None
+    redacted: int
     operations: tuple[OperationLine, ...]
     reports: int
     reports_unlinked: int
@@ -360,6 +363,7 @@ def picture(state: State, scope: Scope) -> Picture:
     return Picture(
         position=state.position,
         received_at=now,
+        redacted=state.redacted,
         operations=operations,
         reports=len(taken),
         reports_unlinked=sum(view.incident_id is None for view in taken),
@@ -544,6 +548,7 @@ def report(found: Picture, scope: Scope, *, exact: bool) -> dict[str, Any]:
         "as_of": instant(found.received_at),
         "position": found.position,
         "form": "exact" if exact else "public",
+        "redacted": n(found.redacted),
         "exercise": named.exercise if named else False,
         "title": named.title if named else scope.operation,
         "glide": named.glide if named else None,

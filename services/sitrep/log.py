@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from schemas.event import REGISTRY, Event
+from schemas.quarantine import RecordRedacted
 from schemas.topics import topic
 from services.runtime import clock
 from services.runtime.cloudevents import Envelope, Malformed, parse_json, read
@@ -47,6 +48,7 @@ async def append(tx: Tx, envelopes: Sequence[Envelope]) -> int:
     if last is not None:
         # Later than every batch before, also when a clock went back: one instant, one prefix of the log.
         received_at = max(received_at, last["received_at"] + timedelta(microseconds=1))
+    withheld = await _withheld(tx, fresh)
     newest = await _newest(tx, [envelope for envelope, _ in fresh])
     points = await _points(tx, [event for _, event in fresh])
     entries: list[Entry] = []
@@ -67,7 +69,7 @@ async def append(tx: Tx, envelopes: Sequence[Envelope]) -> int:
             operation=meta.operation or event.operation,
             exercise=meta.exercise or event.exercise,
             superseded=superseded,
-            event=event,
+            event=None if meta.id in withheld else event,
         )
         entries.append(entry)
         rows.append(
@@ -87,11 +89,12 @@ async def append(tx: Tx, envelopes: Sequence[Envelope]) -> int:
                 meta.traceparent,
                 superseded,
                 *point,
-                envelope.data,
+                None if meta.id in withheld else envelope.data,
             )
         )
     await tx.raw.copy_records_to_table("log", schema_name="sitrep", columns=COLUMNS, records=rows)
     await projections.project(tx, entries)
+    await _redact(tx, withheld, up_to=entries[0].position)
     await tx.notify(CHANNEL)
     return len(rows)
 
@@ -125,6 +128,36 @@ async def _new(tx: Tx, pairs: list[tuple[Envelope, Event]]) -> list[tuple[Envelo
             seen.add(identity)
             fresh.append((envelope, event))
     return fresh
+
+
+async def _withheld(tx: Tx, fresh: Sequence[tuple[Envelope, Event]]) -> set[str]:
+    """Ids whose payload was redacted, told of now or before: those of these events, and those told of in them."""
+    told = [event.event_id for _, event in fresh if isinstance(event, RecordRedacted)]
+    if told:
+        await tx.execute(
+            "INSERT INTO redacted (event_id) SELECT * FROM unnest($1::text[]) ON CONFLICT DO NOTHING", told
+        )
+    ids = [envelope.meta.id for envelope, _ in fresh]
+    rows = await tx.fetch("SELECT event_id FROM redacted WHERE event_id = ANY($1)", ids)
+    return {row["event_id"] for row in rows} | set(told)
+
+
+async def _redact(tx: Tx, withheld: set[str], up_to: int) -> None:
+    """Blank the payloads of rows before `up_to` that may not be kept, and what the read models took from them."""
+    if not withheld:
+        return
+    rows = await tx.fetch(
+        "SELECT * FROM log WHERE id = ANY($1) AND position < $2 AND data IS NOT NULL", list(withheld), up_to
+    )
+    for row in rows:
+        event = entry_of(row).event
+        assert event is not None
+        await tx.execute("UPDATE log SET data = NULL, lon = NULL, lat = NULL WHERE position = $1", row["position"])
+        await projections.forget(tx, event)
+        left = await tx.fetch(
+            "SELECT * FROM log WHERE topic = $1 AND subject = $2 ORDER BY position", row["topic"], row["subject"]
+        )
+        await projections.project(tx, [entry_of(each) for each in left])
 
 
 async def _newest(tx: Tx, envelopes: Sequence[Envelope]) -> dict[tuple[str, str], int]:
@@ -200,7 +233,8 @@ async def settle(tx: Tx) -> None:
 
 def entry_of(row: Row) -> Entry:
     """A row of the log with its event read."""
-    event = REGISTRY[row["type"]].model_validate_json(row["data"])
+    data = row["data"]
+    event = None if data is None else REGISTRY[row["type"]].model_validate_json(data)
     return Entry(
         position=row["position"],
         received_at=row["received_at"],

@@ -156,24 +156,24 @@ async def project(tx: Tx, entries: Sequence[Entry]) -> None:
     """Copy these rows of the log, in the order of their positions, into the read models."""
     standing = [entry for entry in entries if not entry.superseded]
     for model in MODELS:
-        mine = [entry for entry in standing if isinstance(entry.event, model.event)]
-        if mine:
-            versions = [(getattr(e.event, e.event.subject), e.position, model.values(e, e.event)) for e in mine]
-            await _write(tx, model.rows, versions)
-    reports = [entry for entry in standing if isinstance(entry.event, ReportEvent)]
+        mine = [(entry, entry.event) for entry in standing if isinstance(entry.event, model.event)]
+        versions = [
+            (getattr(event, event.subject), entry.position, model.values(entry, event)) for entry, event in mine
+        ]
+        await _write(tx, model.rows, versions)
+    reports = [(entry, entry.event.report_id) for entry in standing if isinstance(entry.event, ReportEvent)]
     if reports:
         await _write(tx, tables.ReportVersion, await _report_versions(tx, reports))
 
 
-async def _report_versions(tx: Tx, entries: Sequence[Entry]) -> list[tuple[UUID, int, tuple[Any, ...]]]:
-    ids = {entry.event.report_id for entry in entries}  # type: ignore[attr-defined]
+async def _report_versions(tx: Tx, entries: Sequence[tuple[Entry, UUID]]) -> list[tuple[UUID, int, tuple[Any, ...]]]:
+    ids = {report_id for _, report_id in entries}
     rows = await tx.fetch(
         f"SELECT {', '.join(_REPORT)} FROM report WHERE report_id = ANY($1) AND until_position = {OPEN_END}", list(ids)
     )
     views = {row["report_id"]: ReportView(**row) for row in rows}
     versions = []
-    for entry in entries:
-        report_id: UUID = entry.event.report_id  # type: ignore[attr-defined]
+    for entry, report_id in entries:
         before = views.get(report_id)
         after = domain.report_after(before or ReportView(report_id), entry)
         if after != before:
@@ -200,6 +200,21 @@ async def _write(tx: Tx, into: type[SQLModel], versions: Sequence[tuple[Any, int
         list(ends.values()),
     )
     await tx.raw.copy_records_to_table(table, schema_name="sitrep", columns=columns, records=reversed(rows))
+
+
+def rows_for(event: Event) -> type[SQLModel] | None:
+    """The read table that events of this kind are copied into, if any."""
+    if isinstance(event, ReportEvent):
+        return tables.ReportVersion
+    return next((model.rows for model in MODELS if isinstance(event, model.event)), None)
+
+
+async def forget(tx: Tx, event: Event) -> None:
+    """Drop every version of this event's subject, which is then projected anew from what is left in the log."""
+    rows = rows_for(event)
+    if rows is not None:
+        key = tables.columns_of(rows)[0]
+        await tx.execute(f"DELETE FROM {rows.__tablename__} WHERE {key} = $1", getattr(event, event.subject))
 
 
 async def clear(tx: Tx) -> None:
@@ -260,6 +275,7 @@ async def picture(tx: Tx, position: int, scope: Scope) -> Picture:
         None if codes is None else list(codes[1]),
     )
     now = await tx.fetchval("SELECT received_at FROM log WHERE position = $1", position)
+    redacted = await tx.fetchval("SELECT count(*) FROM log WHERE data IS NULL AND position <= $1", position)
     since = None if now is None else now - domain.RECENT
 
     operations = await tx.fetch(
@@ -371,6 +387,7 @@ async def picture(tx: Tx, position: int, scope: Scope) -> Picture:
     return Picture(
         position=position,
         received_at=now,
+        redacted=redacted,
         operations=lines,
         reports=reports["taken"],
         reports_unlinked=reports["unlinked"],

@@ -79,7 +79,8 @@ def topics_for(role: str) -> tuple[str, ...]:
 
 
 _COLUMNS = (
-    "position, topic, key, type, source, id, subject, sequence, time, operation, exercise, traceparent, lon, lat, data"
+    "position, topic, key, type, source, id, subject, sequence, time, operation, exercise, traceparent, lon, lat, "
+    "coalesce(data, ''::bytea) AS data"
 )
 
 

@@ -35,7 +35,8 @@ def _degrees() -> Any:
 
 
 class LogRow(SQLModel, table=True):
-    """One event as it was taken in. `superseded`: a higher sequence of its subject stood in the log already."""
+    """One event as it was taken in. `superseded`: a higher sequence of its subject stood in the log already.
+    `data` None: its payload was redacted."""
 
     __tablename__: ClassVar[str] = "log"
     __table_args__ = _SCHEMA
@@ -56,7 +57,16 @@ class LogRow(SQLModel, table=True):
     superseded: bool
     lon: float | None = _degrees()
     lat: float | None = _degrees()
-    data: bytes
+    data: bytes | None = None
+
+
+class Redacted(SQLModel, table=True):
+    """An event whose payload may not be kept."""
+
+    __tablename__: ClassVar[str] = "redacted"
+    __table_args__ = _SCHEMA
+
+    event_id: str = _key(Text)
 
 
 class OperationVersion(SQLModel, table=True):

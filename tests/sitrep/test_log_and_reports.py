@@ -13,7 +13,7 @@ import pytest
 
 from bench.sitrep_story import AREAS, SOURCE, Story, Told, shuffled
 from schemas.incidents import IncidentUpdated
-from schemas.quarantine import RecordRefused
+from schemas.quarantine import RecordRedacted, RecordRefused
 from services.runtime import clock
 from services.runtime.db import Database
 from services.runtime.quarantine import Raw
@@ -264,3 +264,37 @@ async def test_the_stream_is_told_of_an_append_only_after_the_commit(make_db):
         await asyncio.wait_for(wake.wait(), 5)
     finally:
         await listener.close()
+
+
+@pytest.mark.parametrize("word_first", [False, True])
+async def test_a_redacted_payload_leaves_log_and_read_models_whichever_comes_first_and_reports_say_so(
+    make_db, word_first
+):
+    db = make_db("sitrep")
+    story = Story(15)
+    told = list(story.events(300))
+    gone = [
+        each for each in told if type(each.event).__name__ in ("IncidentOpened", "ReportReceived", "IncidentUpdated")
+    ]
+    gone = gone[::7]
+    assert len(gone) > 5
+    words = [
+        story.tell(RecordRedacted(quarantine_id=f"q-{at}", event_id=each.id, by="admin:x", reason="privacy"))
+        for at, each in enumerate(gone)
+    ]
+    await append(db, [*words, *told] if word_first else [*told, *words])
+    async with db.tx() as tx:
+        blank = await tx.fetch("SELECT id FROM log WHERE data IS NULL")
+        head = await log.head(tx)
+    assert {row["id"] for row in blank} == {each.id for each in gone}
+    state = await folded(db, head)
+    for scope in SCOPES:
+        expected = domain.report(domain.picture(state, scope), scope, exact=True)
+        assert expected["redacted"] == len(gone)
+        async with db.tx() as tx:
+            assert await reporting.document(tx, head, scope, exact=True) == expected
+    live = {table: await rows_of(db, table) for table in projections.TABLES}
+    async with db.tx() as tx:
+        await log.rebuild(tx)
+    assert {table: await rows_of(db, table) for table in projections.TABLES} == live
+    assert b"dihapus kemudian" in await document(db, head, Scope())

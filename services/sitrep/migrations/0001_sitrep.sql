@@ -21,12 +21,18 @@ CREATE TABLE log (
     superseded  boolean     NOT NULL,       -- a state whose subject had a higher sequence in the log already
     lon         double precision,           -- where it is about, for the stream's bbox; its own point or its need's
     lat         double precision,
-    data        bytea       NOT NULL,
+    data        bytea,                      -- NULL once redacted
     UNIQUE (source, id)
 );
 CREATE INDEX log_received ON log (received_at, position);
 CREATE INDEX log_subject ON log (topic, subject, sequence);
 CREATE INDEX log_operation ON log (operation, position);
+CREATE INDEX log_redacted ON log (position) WHERE data IS NULL;
+
+-- Events whose payload was redacted: it is not taken in either if the event arrives after the word of it.
+CREATE TABLE redacted (
+    event_id  text PRIMARY KEY
+);
 
 CREATE TABLE operation (
     operation_id   text        NOT NULL,

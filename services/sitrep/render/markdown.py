@@ -64,6 +64,8 @@ def _head(report: dict[str, Any], lang: Language) -> list[str]:
             lines.append(f"- **{w('closed')}**")
     when = local(report["as_of"], report["timezone"], lang) if report["as_of"] else w("empty")
     lines += [f"- **{w('as_of')}:** {when} ({w('position')} {report['position']})", ""]
+    if report["redacted"] not in (0, "0"):
+        lines += [f"*{w('redacted')}: {number(report['redacted'], lang)}*", ""]
     if not report["operation"] and report["operations"]:
         lines += [f"## {w('overview')}", ""]
         lines += _table(

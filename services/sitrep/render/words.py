@@ -42,6 +42,10 @@ WORDS: dict[str, tuple[str, str]] = {
         "Bentuk publik: angka dalam rentang tetap, tanpa lokasi.",
         "Public form: figures in fixed bands, without locations.",
     ),
+    "redacted": (
+        "Isi catatan ini dihapus kemudian, jadi angkanya dapat berbeda dari laporan yang dibuat saat itu",
+        "Records whose content was blanked later, so that figures may differ from a report made at the time",
+    ),
     "highlights": ("Sorotan", "Highlights"),
     "overview": ("Ikhtisar operasi", "Overview of operations"),
     "impact": ("Dampak kemanusiaan", "Humanitarian impact"),
