@@ -123,6 +123,7 @@ def region(size: str, seed: int = 7) -> Arrays:
         source_expires=np.full(people, FOREVER, np.int64),
         source_organisation=np.full(people, -1, np.int32),
         source_lot=np.zeros(people, np.bool_),
+        source_whole=np.zeros(people, np.bool_),
         source_rarity=np.minimum((level > 0) @ (1 / P_SKILL) / 60, 3),
         source_hash=every * mix >> np.uint64(32),
         window_start=clock(first)[:, None],
@@ -371,7 +372,8 @@ def bundle_figures(prove: bool) -> dict[str, Any]:
         arcs = plan.arcs
         most = np.minimum(a.need_quantity[arcs.need], a.source_capacity[arcs.source])
         one = np.ones(len(arcs), np.int64)
-        columns = Columns(arcs.need, arcs.source, arcs.cost - plan.weight[arcs.need], most, one, one)
+        gain = arcs.cost - plan.weight[arcs.need]
+        columns = Columns(arcs.need, arcs.source, gain, most, one, one, a.source_whole[arcs.source])
         found = integer(Model(a.need_quantity, a.source_capacity, a.bundle), columns, 300.0)
         assert found is not None
         optimum = int((plan.weight * a.need_quantity).sum() + np.ceil(found[1] - 0.5))
@@ -403,7 +405,7 @@ def gap_orlib() -> dict[str, Any]:
             agent, job = np.divmod(np.arange(pairs, dtype=np.int32), np.int32(jobs))
             order = np.lexsort((agent, job))
             one = np.ones(pairs, np.int64)
-            columns = Columns(job[order], agent[order], -profit[order], one, uses[order], one)
+            columns = Columns(job[order], agent[order], -profit[order], one, uses[order], one, one < 0)
             model = Model(np.ones(jobs, np.int64), capacity, np.zeros(jobs, np.int32))
             found = integer(model, columns, 30.0, whole_units=True)
             best = None if found is None else int((profit[order] * found[0]).sum())

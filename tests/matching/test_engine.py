@@ -119,6 +119,7 @@ def cases(draw: st.DrawFn, bundles: bool = False, minimum: bool = False) -> Case
             ladder=r.choice(("strict", "strict", "policy")),
             zones=r.choice(((), (), (ZONE,))),
             lift_after_s=r.choice((None, 10 * 3600)),
+            split_teams=not minimum or r.random() < 0.5,
         ),
     )
 
@@ -196,7 +197,10 @@ def by_highs(case: Case, plan: Plan, kept: list[Kept]) -> int:
         else:
             row({**mine, 3 * n + groups.index(str(line.bundle_id)): -float(line.quantity)}, 0, 0)
     for s, capacity in has.items():
-        row({k: 1.0 for k, p in enumerate(pairs) if p[1] == s}, 0, capacity)
+        mine = [k for k, p in enumerate(pairs) if p[1] == s]
+        row(dict.fromkeys(mine, 1.0), 0, capacity)
+        if isinstance(source[s], Responder) and capacity > 1 and not options.split_teams:
+            row({2 * n + k: 1.0 for k in mine}, 0, 1)
     for k, (i, s) in enumerate(pairs):
         objective[k] = cost[i, s] - plan.weights[need[i].need_id]
         objective[n + k] = tax.get((i, s), 0)

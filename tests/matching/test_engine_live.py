@@ -164,6 +164,7 @@ def arrays(w: World) -> Arrays:
         source_expires=zeros + FOREVER,
         source_organisation=np.full(m, -1, np.int32),
         source_lot=zeros > 0,
+        source_whole=zeros > 0,
         source_rarity=zeros + 0.0,
         source_hash=zeros.astype(np.uint64),
         window_start=nothing,

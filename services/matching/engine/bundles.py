@@ -37,7 +37,7 @@ SMALL = 5_000
 
 @dataclass(slots=True)
 class Broken:
-    """What a flow splits that may not be split: bundles by number, arcs below their team's minimum."""
+    """What a flow splits that may not be split: bundles by number, and arcs on which a team should not be."""
 
     bundles: Ints
     arcs: Ints
@@ -56,6 +56,7 @@ class Columns:
     most: Ints
     uses: Ints  # of the source's capacity, for one unit
     least: Ints  # units at least, where there are any
+    whole: Bools  # the source serves one line only
 
     def __len__(self) -> int:
         return len(self.need)
@@ -134,13 +135,16 @@ def integer(m: Model, c: Columns, seconds: float, whole_units: bool = False) -> 
     whole, free, have, used = m.rows(c)
     n, b = len(c), m.bundles
     # A team's switch stands behind the bundles: units between its minimum and its most, or none.
-    teams = np.flatnonzero(c.least > 1)
+    teams = np.flatnonzero((c.least > 1) | c.whole)
     row, width = np.arange(len(teams)), n + b + len(teams)
 
     def switched(bounds: Ints) -> csr_matrix:
         value = np.concatenate((np.ones(len(teams)), -bounds[teams].astype(float)))
         return csr_matrix((value, (np.tile(row, 2), np.concatenate((teams, n + b + row)))), (len(teams), width))
 
+    undivided = np.flatnonzero(c.whole[teams])
+    _, group = np.unique(c.source[teams[undivided]], return_inverse=True)
+    one_place = csr_matrix((np.ones(len(group)), (group, n + b + undivided)), (int(group.max(initial=-1)) + 1, width))
     constraints = [
         LinearConstraint(csr_matrix((rows.data, rows.indices, rows.indptr), (rows.shape[0], width)), low, high)
         for rows, low, high in (
@@ -149,6 +153,7 @@ def integer(m: Model, c: Columns, seconds: float, whole_units: bool = False) -> 
             (have, -np.inf, m.capacity[used]),
             (switched(c.least), 0, np.inf),
             (switched(c.most), -np.inf, 0),
+            (one_place, -np.inf, 1),
         )
         if rows.shape[0]
     ]
@@ -212,7 +217,9 @@ def exact(
     gain = arcs.cost - weight[arcs.need]
     gain[kept.arc] -= kept.tax
     most = np.minimum(a.need_quantity[arcs.need], a.source_capacity[arcs.source])
-    columns = Columns(arcs.need, arcs.source, gain, most, np.ones(len(arcs), np.int64), a.source_minimum[arcs.source])
+    one = np.ones(len(arcs), np.int64)
+    whole = a.source_whole[arcs.source]
+    columns = Columns(arcs.need, arcs.source, gain, most, one, a.source_minimum[arcs.source], whole)
     model = Model(a.need_quantity, a.source_capacity, a.bundle)
     first = np.searchsorted(arcs.need, np.arange(a.needs + 1))
     order = np.lexsort((arcs.cost, arcs.need))
@@ -250,14 +257,19 @@ def _polish(a: Arrays, arcs: Arcs, took: Ints, run: SolveFlow) -> Ints | None:
         return None
     served = (a.bundle < 0) | _complete(a, got)[a.bundle] if _count(a) else np.ones(a.needs, np.bool_)
     least = a.source_minimum[arcs.source]
-    settled = np.where((least > 1) & (took > 0) & served[arcs.need], least, 0)
-    units = run((least <= 1) | (settled > 0), served, settled)
+    bound_to = (least > 1) | a.source_whole[arcs.source]
+    settled = np.where(bound_to & (took > 0) & served[arcs.need], least, 0)
+    units = run(~bound_to | (settled > 0), served, settled)
     return None if broken(a, arcs, units) else units
 
 
 def broken(a: Arrays, arcs: Arcs, units: Ints) -> Broken:
-    """Bundles that are neither complete nor empty, and teams sent with fewer than their minimum."""
+    """Bundles that are neither complete nor empty, and teams sent with fewer than their minimum or to many places:
+    of these all places but the one that gets most, the gravest first."""
     few = (units > 0) & (units < a.source_minimum[arcs.source])
+    sent = np.flatnonzero((units > 0) & a.source_whole[arcs.source])
+    order = sent[np.lexsort((arcs.need[sent], -units[sent], -a.need_severity[arcs.need[sent]], arcs.source[sent]))]
+    few[order[1:][arcs.source[order[1:]] == arcs.source[order[:-1]]]] = True
     got = np.bincount(arcs.need, units, a.needs).astype(np.int64)
     return Broken(np.flatnonzero(_started(a, got) & ~_complete(a, got)), np.flatnonzero(few))
 

@@ -160,6 +160,10 @@ def check_plan(
             wrong.append(f"{one.source_id} goes to {one.need_id} with fewer than its minimum")
         given[str(one.need_id)] += one.quantity
         taken[str(one.source_id)] += one.quantity
+    for s in sources:
+        places = sum(str(one.source_id) == str(_id(s)) for one in plan.assignments)
+        if isinstance(s, Responder) and s.capacity > 1 and places > 1 and not settings.split_teams:
+            wrong.append(f"team {s.responder_id} goes to {places} places")
     for key, amount in taken.items():
         s = source[key]
         if amount > (s.quantity if isinstance(s, Lot) else s.capacity):

@@ -194,7 +194,7 @@ def assignment_sentences(
     else:
         sentences.append(
             say(
-                f"Pilihan terbaik berikutnya: {one.other}; rencana menjadi paling sedikit {one.other_price} lebih mahal.",
+                f"Pilihan terbaik berikutnya: {one.other}; rencana paling sedikit {one.other_price} lebih mahal.",
                 f"The best alternative is {one.other}; the plan would cost at least {one.other_price} more.",
             )
         )

@@ -63,8 +63,8 @@ class NeedLine:
 class Responder:
     """A person (capacity 1) or a team (capacity = people still free).
 
-    A team may be split over several needs, but goes to each with at least `minimum_team` people: one that may never be
-    split has a `minimum_team` above half of its capacity. `available` without windows means always; `busy` are periods
+    A team may be split over several needs (unless `Settings.split_teams` is off), but goes to each with at least
+    `minimum_team` people. `available` without windows means always; `busy` are periods
     already promised. `travel_limit_km` is straight-line.
     """
 
@@ -152,6 +152,7 @@ class Settings:
     organisation_weight: int = 200
     shelf_weight: int = 600
     zones: Sequence[HazardZone] = ()
+    split_teams: bool = True
     lumpy_seconds: float = 5.0
     explain_unmet: int = 200
 
@@ -301,6 +302,7 @@ class Arrays:
     source_expires: Ints
     source_organisation: npt.NDArray[np.int32]
     source_lot: Bools
+    source_whole: Bools  # a team that is not split over needs
     source_rarity: Floats
     source_hash: npt.NDArray[np.uint64]
     window_start: Ints
@@ -512,6 +514,9 @@ def encode(
         ),
         source_organisation=np.array([_owner(organisations, s.organisation) for s in sources], np.int32),
         source_lot=np.array([isinstance(s, Lot) for s in sources], np.bool_),
+        source_whole=np.array(
+            [not settings.split_teams and isinstance(s, Responder) and s.capacity > 1 for s in sources], np.bool_
+        ),
         source_rarity=rare,
         source_hash=hashes(ids),
         window_start=window_start,
