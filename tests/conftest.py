@@ -6,6 +6,7 @@ Nothing here stands in for our own parts: PostgreSQL is real, and the wire runs 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
@@ -38,6 +39,9 @@ from services.runtime.settings import Settings
 from services.runtime.topics import ensure_topics
 
 os.environ.setdefault("GOTONG_SECRET_KEY", "tests-only-secret-which-is-long-enough")
+
+# It logs each retry while a topic's leaders settle: thousands of lines that say nothing about a failed test.
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 E = TypeVar("E", bound=Event)
 event_types()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,22 +37,16 @@ def test_the_order_of_arrival_changes_little() -> None:
 
 
 @needs_data
-@pytest.mark.parametrize(("name", "f1"), [("haiti-2010", 0.84), ("petabencana", 0.90)])
-def test_a_real_stream_is_linked_within_its_limits(name: str, f1: float) -> None:
+@pytest.mark.parametrize(("name", "f1", "days"), [("haiti-2010", 0.87, 45), ("petabencana", 0.90, 7)])
+def test_a_real_stream_is_linked_within_its_limits(name: str, f1: float, days: int) -> None:
     assert DATA is not None
     figures = dedup.stream_figures(dedup.load(DATA, name))
     assert figures["f1"] >= f1
     assert figures["biggest"][0] <= 20
     assert figures["incidents"] < figures["reports"]
     assert figures["widest_km"] <= 10
-    assert figures["longest_h"] <= 7 * 24
-
-
-@needs_data
-def test_haiti_meets_its_mark_where_lasting_needs_may_last() -> None:
-    assert DATA is not None
-    wide = replace(DEFAULT, lasting_hours=45 * 24.0)
-    assert dedup.stream_figures(dedup.load(DATA, "haiti-2010"), wide)["f1"] >= 0.87
+    # Needs after an earthquake are entered again for weeks; a flood of another week is another flood.
+    assert figures["longest_h"] <= days * 24
 
 
 @needs_data
