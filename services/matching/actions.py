@@ -182,8 +182,11 @@ async def put_back(tx: Tx, needs: Iterable[Held], *, replan: bool = True) -> Non
 
 async def mark(tx: Tx, exercises: Iterable[bool]) -> None:
     """Note for the planner that something changed, in life or in drills."""
-    await tx.execute("INSERT INTO change (exercise) SELECT unnest($1::boolean[])", sorted(set(exercises)))
-    await tx.notify(PLANNER_CHANNEL)
+    await tx.execute(
+        "WITH added AS (INSERT INTO change (exercise) SELECT unnest($1::boolean[])) SELECT pg_notify($2, '')",
+        sorted(set(exercises)),
+        PLANNER_CHANNEL,
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- events

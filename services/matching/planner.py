@@ -96,11 +96,13 @@ async def load(tx: Tx, scope: Scope, now: datetime) -> Problem:
         scope.exercise,
         now + timedelta(seconds=2),  # the engine counts whole seconds
     )
+    items = sorted({row["item"] for row in rows if row["item"]})
     return Problem(
         now=now,
         needs=[_need_line(row, refused.get(row["need_id"], [])) for row in rows],
-        responders=await _responders(tx, scope, now),
-        lots=await _lots(tx, scope),
+        # All of them, or none where no skill is asked for: how rare a skill is counts in the plan.
+        responders=await _responders(tx, scope, now) if any(row["skill"] for row in rows) else [],
+        lots=await _lots(tx, scope, items) if items else [],
         asked=asked,
         version={row["need_id"]: row["version"] for row in rows},
     )
@@ -174,11 +176,13 @@ async def _responders(tx: Tx, scope: Scope, now: datetime) -> list[engine.Respon
     ]
 
 
-async def _lots(tx: Tx, scope: Scope) -> list[engine.Lot]:
+async def _lots(tx: Tx, scope: Scope, items: Sequence[str]) -> list[engine.Lot]:
     rows = await tx.fetch(
         "SELECT *, quantity - reserved - given AS free FROM lot "
-        "WHERE exercise = $1 AND status = 'available' AND lon IS NOT NULL AND quantity > reserved + given",
+        "WHERE exercise = $1 AND item = ANY($2) AND status = 'available' AND lon IS NOT NULL "
+        "AND quantity > reserved + given",
         scope.exercise,
+        items,
     )
     return [
         engine.Lot(
@@ -372,7 +376,8 @@ async def plan_once(
     *,
     anyway: bool = False,
 ) -> int | None:
-    """Plan this scope if something changed since the last time, or `anyway`; returns how many questions were asked.
+    """Plan this scope if something changed since the last time, or `anyway` while something is open (windows come near,
+    cool-downs end); returns how many questions were asked.
 
     None: nothing changed, or another worker is at it. Marks are taken away only when their plan is applied, so a crash
     in between plans again.
@@ -384,7 +389,7 @@ async def plan_once(
         ):
             return None
         marks = [row["id"] for row in await tx.fetch("SELECT id FROM change WHERE exercise = $1", scope.exercise)]
-        if not marks and not anyway:
+        if not marks and not (anyway and await _something_open(tx, scope)):
             return None
         problem = await load(tx, scope, clock.now())
         plan = await asyncio.to_thread(solved, problem, rules or engine.Settings())
@@ -401,6 +406,15 @@ async def plan_once(
         asked,
     )
     return asked
+
+
+async def _something_open(tx: Tx, scope: Scope) -> bool:
+    return bool(
+        await tx.fetchval(
+            "SELECT EXISTS (SELECT 1 FROM need WHERE exercise = $1 AND status = 'declared' AND open > 0)",
+            scope.exercise,
+        )
+    )
 
 
 async def _remember(tx: Tx, scope: Scope, problem: Problem, plan: engine.Plan, seconds: float) -> None:

@@ -145,9 +145,9 @@ async def test_the_same_acceptance_sent_at_once_makes_one_assignment(client, wir
         "UPDATE lot SET given = quantity, reserved = 1",
         "UPDATE lot SET quantity = 0 WHERE reserved > 0",
         "UPDATE assignment SET confirmed = quantity + 1",
-        "INSERT INTO assignment SELECT (SELECT offer_id FROM offer WHERE offer_id <> assignment_id LIMIT 1), need_id, "
-        "operation, exercise, responder_id, lot_id, organisation, quantity, confirmed, state, period, made_at, NULL, NULL, "
-        "by, reason FROM assignment WHERE responder_id IS NOT NULL",
+        "INSERT INTO assignment SELECT (SELECT offer_id FROM offer WHERE state = 'made'), need_id, operation, exercise, "
+        "responder_id, lot_id, organisation, quantity, confirmed, state, period, made_at, NULL, NULL, by, reason "
+        "FROM assignment WHERE responder_id IS NOT NULL",
     ],
 )
 async def test_the_database_itself_refuses_what_must_not_be(client, wire, db, sql):
@@ -177,10 +177,15 @@ async def test_fifty_writers_at_once_keep_every_promise(client, wire, db):
     async def write(number):
         mine = random.Random(number)
         for _ in range(4):
-            try:
-                said[await one_move(mine)] += 1
-            except asyncpg.DeadlockDetectedError:
-                said["deadlock"] += 1
+            said[await one_move(mine)] += 1
+
+    async def post(url, body):
+        """As a client does: 503 means that nothing was stored and that it may be sent again."""
+        while True:
+            answer = await client.post(url, headers=bearer("operator"), json=body)
+            if answer.status_code != 503:
+                return answer
+            said["sent again"] += 1
 
     async def one_move(mine):
         kind = mine.choice(("offer", "offer", "offer", "offer", "hand", "amend", "count", "confirm", "person", "plan"))
@@ -192,12 +197,12 @@ async def test_fifty_writers_at_once_keep_every_promise(client, wire, db):
             word = mine.choice(("accept", "accept", "accept", "start", "complete", "abandon", "decline"))
             body = {"reason": "x"} if word in ("abandon", "decline") else {}
             url = f"/v1/offers/{known[0]['offer_id']}/{word}"
-            answer = await client.post(url, headers=bearer("operator"), json=body)
-            return f"{word} {answer.status_code}"
+            return f"{word} {(await post(url, body)).status_code}"
         if kind == "hand":
-            source = {"lot": mine.choice(lots)} if need.item else {"responder": mine.choice(people)}
-            answer = await by_hand(client, need, quantity=mine.randint(1, 3) if need.item else 1, **source)
-            return f"hand {answer.status_code}"
+            source = {"lot": mine.choice(lots).lot_id} if need.item else {"responder": mine.choice(people).responder_id}
+            order = {"need": need.need_id, "quantity": mine.randint(1, 3) if need.item else 1, "reason": "x", **source}
+            body = {name: str(value) if name != "quantity" else value for name, value in order.items()}
+            return f"hand {(await post('/v1/assignments', body)).status_code}"
         if kind == "amend":
             await feed(wire, make_need(NeedAmended, **{**need.model_dump(), "quantity": mine.randint(1, 9)}))
         elif kind == "count":
@@ -214,8 +219,9 @@ async def test_fifty_writers_at_once_keep_every_promise(client, wire, db):
         return kind
 
     await asyncio.gather(*[write(number) for number in range(50)])
-    print(dict(sorted(said.items())))
-    assert not {word for word in said if word.endswith((" 500", " 503"))}, said
+    (dead,) = await rows(db, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+    print(dict(sorted(said.items())), dead)
+    assert {word.split()[1] for word in said if word[-1].isdigit()} <= {"200", "201", "409"}, said
     assert said["accept 200"] > 3
     assert said["hand 201"] > 3
     await assert_books_hold(db)
