@@ -29,7 +29,7 @@ from services.intake.actions import (
     sender_of,
     take_reports,
 )
-from services.intake.bodies import PlacingIn, ReportIn, TicketConfirmIn, body_schema
+from services.intake.bodies import PlacingIn, ReportIn, TicketConfirmIn
 from services.intake.incidents import incident_row, leave, lock_report, refresh
 from services.intake.need_writes import Delivered, confirm
 from services.intake.rates import Rates
@@ -49,6 +49,7 @@ from services.runtime.http import (
     parse,
     write_once,
 )
+from services.runtime.openapi import takes
 from services.runtime.problems import (
     Conflict,
     Fault,
@@ -86,7 +87,7 @@ def rates_of(request: Request) -> Rates:
     "/v1/reports",
     status_code=202,
     responses=responses(Conflict, TooLarge, TooMany),
-    openapi_extra=body_schema(ReportIn),
+    openapi_extra=takes(ReportIn),
 )
 async def post_report(request: Request, actor: Caller) -> Response:
     """Take a report from anyone. Without a place it is still taken, and one is asked for by `needs_place`."""
@@ -121,7 +122,7 @@ def _draft(actor: Actor, report: ReportIn, key: tuple[str, ...] | None) -> Draft
     "/v1/reports:batch",
     status_code=207,
     responses=responses(Conflict, TooLarge),
-    openapi_extra=body_schema(ReportIn, **{"application/x-ndjson": {"schema": ReportIn.model_json_schema()}}),
+    openapi_extra=takes(ReportIn, batch=True),
 )
 async def post_reports(request: Request, actor: Caller) -> Response:
     """Take up to 5,000 reports, a JSON array or one object a line (NDJSON). One bad row costs no other; the good ones
@@ -288,9 +289,7 @@ async def get_reports(
     return json_answer(200, orjson.dumps({"reports": [api_incidents.report_json(row) for row in rows], "links": links}))
 
 
-@_reports.patch(
-    "/v1/reports/{report_id}", responses=responses(NotFound, Conflict), openapi_extra=body_schema(PlacingIn)
-)
+@_reports.patch("/v1/reports/{report_id}", responses=responses(NotFound, Conflict), openapi_extra=takes(PlacingIn))
 async def patch_report(request: Request, actor: Caller, report_id: UUID) -> Response:
     """Place a report, or move it to another operation; it is linked anew where it goes."""
     actor.require("operator")
@@ -438,7 +437,7 @@ async def _progress(tx: Tx, incident_id: UUID) -> tuple[datetime | None, datetim
 @_reports.post(
     "/v1/tickets/{ticket}/confirm",
     responses=responses(NotFound, Conflict),
-    openapi_extra=body_schema(TicketConfirmIn),
+    openapi_extra=takes(TicketConfirmIn),
 )
 async def confirm_by_ticket(request: Request, actor: Caller, ticket: str) -> Response:
     """Say whether help arrived. Without `need_id`, of everything delivered that the report asked for, or else that its

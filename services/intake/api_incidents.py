@@ -11,10 +11,12 @@ import orjson
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import AwareDatetime, BaseModel
+from sqlmodel import select
 
 from services.intake import api_needs, domain, incidents
-from services.intake.bodies import CloseIn, MergeIn, MoveIn, ReportLinkIn, SplitIn, VerifyIn, body_schema
+from services.intake.bodies import CloseIn, MergeIn, MoveIn, ReportLinkIn, SplitIn, VerifyIn
 from services.intake.incidents import Incident, as_incident
+from services.intake.tables import IncidentFact
 from services.runtime.auth import Actor, Caller
 from services.runtime.db import Row, Tx, from_json
 from services.runtime.http import (
@@ -28,6 +30,7 @@ from services.runtime.http import (
     parse,
     write_once,
 )
+from services.runtime.openapi import takes
 from services.runtime.problems import Conflict, Fault, Forbidden, Invalid, NotFound, responses
 
 router = APIRouter(tags=["intake"])
@@ -216,14 +219,13 @@ async def _whole(tx: Tx, row: Incident, *, exact: bool) -> dict[str, Any]:
         ]
         return document
     reports = await tx.fetch("SELECT * FROM report WHERE incident_id = $1 ORDER BY seq DESC LIMIT 200", incident_id)
-    facts = await tx.fetch("SELECT * FROM incident_fact WHERE incident_id = $1 ORDER BY fact", incident_id)
+    found = await tx.exec(select(IncidentFact).where(IncidentFact.incident_id == incident_id))
+    facts: dict[str, IncidentFact] = {fact.fact: fact for fact in found}
     properties |= {
         "linked_reports": [report_json(report) for report in reversed(reports)],
         "facts": {
-            fact["fact"]: {
-                "evidence": fact["evidence"], "by": fact["by"], "reason": fact["reason"], "at": _time(fact["at"])
-            }
-            for fact in facts
+            name: {"evidence": fact.evidence, "by": fact.by, "reason": fact.reason, "at": _time(fact.at)}
+            for name, fact in sorted(facts.items())
         },
         "needs": [api_needs.need_json(need) for need in needs],
         "history": await _history(tx, incident_id),
@@ -329,7 +331,7 @@ def _correction(path: str, model: type[BaseModel]) -> Callable[[Callable[..., An
     return router.post(
         f"/v1/incidents/{{incident_id}}/{path}",
         responses=responses(NotFound, Conflict),
-        openapi_extra=body_schema(model),
+        openapi_extra=takes(model),
         response_class=Response,
     )
 

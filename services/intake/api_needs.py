@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from schemas.values import STANDING
 from services.intake import domain, incidents, need_writes, needs
 from services.intake.actions import exercise_of, mask, operations
-from services.intake.bodies import NeedChangeIn, NeedConfirmIn, NeedIn, body_schema
+from services.intake.bodies import NeedChangeIn, NeedConfirmIn, NeedIn
 from services.intake.need_writes import Delivered, need_row
 from services.runtime.auth import Actor, Caller
 from services.runtime.db import Row, Tx, from_json
@@ -29,6 +29,7 @@ from services.runtime.http import (
     parse,
     write_once,
 )
+from services.runtime.openapi import takes
 from services.runtime.problems import Conflict, Fault, Forbidden, Invalid, NotFound, NotKnownYet, responses
 
 router = APIRouter(tags=["intake"])
@@ -87,7 +88,7 @@ def _own(actor: Actor, need: Mapping[str, Any]) -> None:
     actor.require_operation(need["operation"])
 
 
-@router.post("/v1/needs", status_code=201, responses=responses(NotFound, Conflict), openapi_extra=body_schema(NeedIn))
+@router.post("/v1/needs", status_code=201, responses=responses(NotFound, Conflict), openapi_extra=takes(NeedIn))
 async def post_need(request: Request, actor: Caller) -> Response:
     """Set a need of an incident or at a place. Where the incident has a live need for the same word and window, the
     figure becomes that one's and it is answered with 200. Without a point it is a draft."""
@@ -211,7 +212,7 @@ async def get_need(request: Request, actor: Caller, need_id: UUID) -> Response:
     return json_answer(200, orjson.dumps(shown))
 
 
-@router.patch("/v1/needs/{need_id}", responses=responses(NotFound, Conflict), openapi_extra=body_schema(NeedChangeIn))
+@router.patch("/v1/needs/{need_id}", responses=responses(NotFound, Conflict), openapi_extra=takes(NeedChangeIn))
 async def patch_need(request: Request, actor: Caller, need_id: UUID) -> Response:
     """Amend a need's quantity or place, declare a draft, or withdraw it."""
     actor.require("operator", "partner")
@@ -239,9 +240,7 @@ async def _locked(tx: Tx, need_id: UUID) -> need_writes.Need:
             return need
 
 
-@router.post(
-    "/v1/needs/{need_id}/confirm", responses=responses(NotFound, Conflict), openapi_extra=body_schema(NeedConfirmIn)
-)
+@router.post("/v1/needs/{need_id}/confirm", responses=responses(NotFound, Conflict), openapi_extra=takes(NeedConfirmIn))
 async def confirm_need(request: Request, actor: Caller, need_id: UUID) -> Response:
     """Say for those it was for whether a delivery arrived."""
     actor.require("operator", "field")

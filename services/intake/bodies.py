@@ -54,12 +54,6 @@ class Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
-def body_schema(model: type[BaseModel], **content: Any) -> dict[str, Any]:
-    """The `openapi_extra` of a route that reads its body by itself: validated once, from its bytes."""
-    schema = {"application/json": {"schema": model.model_json_schema()}, **content}
-    return {"requestBody": {"content": schema, "required": True}}
-
-
 class PlaceIn(Body):
     """Where something is: a point, a place name, an area code with its scheme, or several of them."""
 

@@ -18,6 +18,7 @@ from schemas.assignments import (
 from schemas.ledger import LedgerChanged
 from schemas.operations import OperationClosed, OperationOpened, OperationState, OperationUpdated
 from schemas.partners import SubmissionAccepted
+from services.intake import tables
 from services.intake.actions import LINKER_CHANNEL, Draft, Sender, draft_of, take_reports
 from services.intake.bodies import ReportIn
 from services.runtime.consumer import Consumer
@@ -49,25 +50,19 @@ def _draft(event: SubmissionAccepted) -> Draft:
 @consumer.on(OperationOpened, OperationUpdated, OperationClosed)
 async def on_operation_changed(event: OperationState, tx: Tx) -> None:
     """Keep the registry's operations; reports that wait for this one go on."""
-    await tx.execute(
-        """
-        INSERT INTO operation (operation, title, exercise, hazards, areas, bbox, timezone, opened_at, closed_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-        ON CONFLICT (operation) DO UPDATE SET
-            title = excluded.title, exercise = excluded.exercise, hazards = excluded.hazards, areas = excluded.areas,
-            bbox = excluded.bbox, timezone = excluded.timezone, opened_at = excluded.opened_at,
-            closed_at = excluded.closed_at
-        """,
-        event.operation,
-        event.title,
-        event.exercise,
-        list(event.hazards),
-        list(event.areas),
-        list(event.bbox) if event.bbox else None,
-        event.timezone,
-        event.opened_at,
-        event.closed_at,
+    row = tables.Operation(
+        operation=event.operation,
+        title=event.title,
+        exercise=event.exercise,
+        hazards=list(event.hazards),
+        areas=list(event.areas),
+        bbox=list(event.bbox) if event.bbox else None,
+        timezone=event.timezone,
+        opened_at=event.opened_at,
+        closed_at=event.closed_at,
     )
+    await tx.session.merge(row)
+    await tx.flush()  # before the linker is woken, and before a later event of the batch reads it
     await tx.notify(LINKER_CHANNEL)
 
 

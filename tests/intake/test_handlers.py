@@ -15,6 +15,7 @@ from schemas.ledger import LedgerChanged
 from schemas.operations import OperationClosed, OperationOpened, OperationUpdated
 from schemas.partners import SubmissionAccepted
 from schemas.reports import ReportReceived
+from services.intake import tables
 from services.intake.app import service
 from services.intake.handlers import consumer
 from services.intake.linker import Indexes, link_waiting
@@ -34,6 +35,19 @@ def db(make_db: Callable[[str], Database]) -> Database:
 @pytest.fixture
 def wire(db: Database) -> Wire:
     return Wire(consumer, db)
+
+
+async def test_the_classes_of_tables_have_the_columns_of_the_migration(db):
+    async with db.tx() as tx:
+        found = await tx.fetch(
+            "SELECT table_name, column_name, is_nullable = 'YES' AS nullable FROM information_schema.columns "
+            "WHERE table_schema = 'intake'"
+        )
+    own = [model for model in vars(tables).values() if isinstance(model, type) and hasattr(model, "__table__")]
+    told = {(m.__tablename__, c.name, c.nullable) for m in own for c in m.__table__.columns}
+    names = {name for name, _, _ in told}
+    assert len(names) == 9
+    assert told == {tuple(row) for row in found if row["table_name"] in names}
 
 
 def submission(**values: Any) -> SubmissionAccepted:
