@@ -3,7 +3,8 @@
 A batch is one transaction: its events are claimed in the inbox, the handlers write their state and their own events,
 all is committed, and only then the offsets are. Whatever dies in between is read again and refused by the inbox.
 A failure that says nothing about the record (connection, deadlock, time-out) is tried again for as long as it takes.
-A batch that fails otherwise is gone through record by record, each inside a savepoint, in order: the record that
+Records that break their contract are told before the transaction and refused within it. A batch that fails otherwise
+is gone through record by record, each inside a savepoint, in order: the record that
 fails is tried five times alone and then put in quarantine; what stands before and after it is not held up.
 """
 
@@ -54,6 +55,23 @@ class OwnBug(Exception):
 class _Handler:
     run: Many
     batch: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Message:
+    """A record that was read. `event` None: nobody here handles its type, or it is taken as it stands."""
+
+    envelope: Envelope
+    event: Event | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refusal:
+    """A record that can never be taken, and why."""
+
+    raw: Raw
+    reason: str
+    pointer: str | None
 
 
 class Consumer:
@@ -112,54 +130,60 @@ class Consumer:
             self._handlers[model.type] = handler
             self._topics[model.topic] = None
 
-    async def apply(self, raws: Sequence[Raw], tx: Tx) -> None:
-        """Handle these records inside an open transaction.
+    def sort(self, raws: Sequence[Raw]) -> tuple[list[Message], list[Refusal]]:
+        """Read records: what keeps its contract, and what never can be taken with the reason why not.
+
+        Needs no database, so a batch that holds bad records is still one transaction.
+        """
+        good, bad = [], []
+        for raw in raws:
+            try:
+                good.append(self._read(raw))
+            except Malformed as error:
+                bad.append(Refusal(raw, error.reason, error.pointer))
+        return good, bad
+
+    async def apply(self, messages: Sequence[Message], tx: Tx) -> None:
+        """Claim and handle what was read, inside an open transaction.
 
         Raises
         ------
         Unprocessable, or whatever a handler raises
             The transaction has to be rolled back.
         """
-        envelopes = [self._decode(raw) for raw in raws]
-        unclaimed = [envelope for envelope in envelopes if envelope.topic in self._raw]
+        unclaimed = [message.envelope for message in messages if message.envelope.topic in self._raw]
         # By handler, not by topic: a batch holds many topics in turn, and a log takes them all in one go.
         for take, group in itertools.groupby(unclaimed, key=lambda envelope: self._raw[envelope.topic]):
             await take(list(group), tx)
-        handled = [e for e in envelopes if e.topic not in self._raw and e.meta.type in self._handlers]
-        fresh = [e for e, new in zip(handled, await inbox.claim(tx, handled), strict=True) if new]
+        handled = [message for message in messages if message.event is not None]
+        claimed = await inbox.claim(tx, [message.envelope for message in handled])
+        fresh = [message for message, new in zip(handled, claimed, strict=True) if new]
         # Stable: the order of each topic stays; order between topics is promised to nobody.
-        fresh.sort(key=lambda envelope: envelope.topic)
-        for handler, run in itertools.groupby(fresh, key=lambda envelope: self._handlers[envelope.meta.type]):
-            events = [self._read(envelope) for envelope in run]
+        fresh.sort(key=lambda message: message.envelope.topic)
+        for handler, run in itertools.groupby(fresh, key=lambda message: self._handlers[message.envelope.meta.type]):
+            events = [message.event for message in run if message.event is not None]
             if handler.batch:
                 trace.start(events[0].meta.traceparent)
             await handler.run(events, tx)
 
-    def _decode(self, raw: Raw) -> Envelope:
-        try:
-            envelope = decode(
-                raw.value,
-                raw.headers,
-                topic=raw.topic,
-                partition=raw.partition,
-                offset=raw.offset,
-                key=raw.key,
-                received_at=clock.now(),
-            )
-        except Malformed as error:
-            raise Unprocessable(error.reason, error.pointer) from None
+    def _read(self, raw: Raw) -> Message:
+        envelope = decode(
+            raw.value,
+            raw.headers,
+            topic=raw.topic,
+            partition=raw.partition,
+            offset=raw.offset,
+            key=raw.key,
+            received_at=clock.now(),
+        )
         model = KNOWN.get(envelope.meta.type)
         if model is None:
-            raise Unprocessable(f"the type {envelope.meta.type} is not known", "/type")
+            raise Malformed(f"the type {envelope.meta.type} is not known", "/type")
         if model.topic != raw.topic:
-            raise Unprocessable(f"{envelope.meta.type} does not belong on {raw.topic}", "/type")
-        return envelope
-
-    def _read(self, envelope: Envelope) -> Event:
-        try:
-            return read(envelope, KNOWN[envelope.meta.type])
-        except Malformed as error:
-            raise Unprocessable(error.reason, error.pointer) from None
+            raise Malformed(f"{envelope.meta.type} does not belong on {raw.topic}", "/type")
+        if raw.topic in self._raw or envelope.meta.type not in self._handlers:
+            return Message(envelope, None)
+        return Message(envelope, read(envelope, model))
 
 
 class Runner:
@@ -230,8 +254,11 @@ class Runner:
             await self._one_by_one(raws)
 
     async def _whole(self, raws: Sequence[Raw]) -> None:
+        good, bad = self.consumer.sort(raws)
         async with self.db.tx() as tx:
-            await self.consumer.apply(raws, tx)
+            await self.consumer.apply(good, tx)
+            for refusal in bad:
+                await quarantine.refuse(tx, self.consumer.service, refusal.raw, refusal.reason, refusal.pointer)
 
     async def _one_by_one(self, raws: Sequence[Raw]) -> None:
         position = 0
@@ -247,8 +274,11 @@ class Runner:
         async with self.db.tx() as tx:
             for raw in raws:
                 try:
+                    good, bad = self.consumer.sort([raw])
                     async with tx.savepoint():
-                        await self.consumer.apply([raw], tx)
+                        await self.consumer.apply(good, tx)
+                        for refusal in bad:
+                            await quarantine.refuse(tx, self.consumer.service, raw, refusal.reason, refusal.pointer)
                 except Exception as error:
                     if is_transient(error):
                         raise
@@ -323,8 +353,11 @@ class Runner:
                     return
                 try:
                     raw = await quarantine.raw_of(tx, row)
+                    good, bad = self.consumer.sort([raw])
+                    for refusal in bad:
+                        raise Unprocessable(refusal.reason, refusal.pointer)
                     async with tx.savepoint():
-                        await self.consumer.apply([raw], tx)
+                        await self.consumer.apply(good, tx)
                 except Exception as error:
                     if is_transient(error):
                         raise
