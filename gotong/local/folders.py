@@ -10,6 +10,8 @@ from pathlib import Path
 from gotong.local.process import Account, LocalError, nobody
 
 SYSTEM_FOLDER = Path("/var/lib/gotong")
+# As root, others may pass through to what is theirs, but not look around.
+_MODE = 0o711 if os.geteuid() == 0 else 0o700
 
 
 def default_data() -> Path:
@@ -38,7 +40,9 @@ def cache_folder(data: Path | None = None) -> Path:
 def make_folder(folder: Path) -> Path:
     """Make a folder for our own files; root lets others through, as PostgreSQL's account has its part within."""
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
+        for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+            missing.mkdir(exist_ok=True)
+            missing.chmod(_MODE)  # whatever the umask is
         writable = os.access(folder, os.W_OK | os.X_OK)
     except OSError:
         writable = False
@@ -50,7 +54,7 @@ def make_folder(folder: Path) -> Path:
 def scratch_folder(prefix: str = "gotong-") -> Path:
     """A new temporary folder that PostgreSQL's account can enter even when we are root (pytest's are 0700)."""
     folder = Path(tempfile.mkdtemp(prefix=prefix))
-    folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
+    folder.chmod(_MODE)
     return folder
 
 

@@ -178,8 +178,10 @@ def test_programs_are_looked_for_in_order(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be refused by PostgreSQL")
 async def test_root_in_a_private_folder_gets_its_files_elsewhere_and_is_told(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
+    umask = os.umask(0o077)
+    request.addfinalizer(lambda: os.umask(umask))
     private = folder / "home"
     private.mkdir(mode=0o700)
     programs = private / "venv" / "package" / "pginstall"
