@@ -17,6 +17,7 @@ from services.matching.engine import HazardZone, Kept, Lot, NeedLine, Plan, Resp
 from services.matching.engine.candidates import candidates
 from services.matching.engine.check import check_plan, distance_km, failed_rule
 from services.matching.engine.explain import assignment_sentences, unmet_sentences
+from services.matching.engine.live import LivePlan
 from services.matching.engine.model import FILTERS, encode
 
 NOW = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
@@ -566,3 +567,89 @@ def test_times_without_a_zone_and_repeated_ids_are_refused() -> None:
         solve([need(start=NOW.replace(tzinfo=None))], [], [], Settings(), now=NOW)
     with pytest.raises(ValueError, match="differ"):
         solve([need(), need()], [], [], Settings(), now=NOW)
+
+
+# ------------------------------------------------------------------------------------------------------ event by event
+@settings(quick, max_examples=150)
+@given(cases(), seeds)
+def test_a_live_plan_equals_a_full_plan_of_what_is_there_after_every_event(case: Case, r: Random) -> None:
+    needs, people, stock, options = case
+    # Rarity is judged by who is there at the full plan; no tax, so that nothing may differ.
+    options = replace(options, ladder="policy", rarity_weight=0, switch_tax={"proposed": 0, "offered": 0})
+    live = LivePlan(needs, people, stock, options, now=NOW)
+    here = {n.need_id: n for n in needs}
+    who: dict[Any, Responder | Lot] = {**{p.responder_id: p for p in people}, **{x.lot_id: x for x in stock}}
+    for k in range(8):
+        event = r.choice(("need", "amend", "drop", "source", "change", "gone", "decline"))
+        if event == "need":
+            here[f"n{50 + k}"] = random_need(r, 50 + k)
+            live.put_need(here[f"n{50 + k}"])
+        elif event == "amend" and here:
+            one = r.choice(sorted(here))
+            changed = random_need(r, int(one[1:])) if r.random() < 0.5 else replace(here[one], quantity=r.randint(0, 9))
+            here[one] = changed
+            live.put_need(changed)
+        elif event == "drop" and here:
+            one = r.choice(sorted(here))
+            del here[one]
+            live.drop_need(one)
+        elif event == "source":
+            new = random_responder(r, 50 + k) if r.random() < 0.7 else random_lot(r, 50 + k)
+            who[new.lot_id if isinstance(new, Lot) else new.responder_id] = new
+            live.put_source(new)
+        elif event == "change" and who:
+            one = r.choice(sorted(who))
+            old = who[one]
+            other = (
+                replace(old, quantity=r.randint(0, 400))
+                if isinstance(old, Lot)
+                else replace(old, capacity=r.randint(0, 4))
+            )
+            who[one] = other
+            live.put_source(other)
+        elif event == "gone" and who:
+            one = r.choice(sorted(who))
+            del who[one]
+            live.drop_source(one)
+        elif event == "decline" and here and who:
+            n, s = r.choice(sorted(here)), r.choice(sorted(who))
+            here[n] = replace(here[n], exclude={*here[n].exclude, s})
+            live.exclude(n, s)
+        assert live.faults() == []
+        full = solve(
+            list(here.values()),
+            [x for x in who.values() if isinstance(x, Responder)],
+            [x for x in who.values() if isinstance(x, Lot)],
+            options,
+            now=NOW,
+        )
+        assert live.objective() == full.objective, event
+    assert sum(units for _, _, units in live.assignments()) == full.met
+    assert live.unmet() == full.unmet
+
+
+def test_a_live_plan_says_what_each_event_moved() -> None:
+    n, m = need(), need(need_id="m", severity=4)
+    live = LivePlan([n], [responder()], [], Settings(), now=NOW)
+    assert live.assignments() == [("n", "r", 1)]
+    assert live.put_need(m) == {("n", "r"): -1, ("m", "r"): 1}
+    assert live.unmet() == {"n": 1}
+    assert live.put_source(responder(responder_id="s")) == {("n", "s"): 1}
+    assert live.exclude("m", "r") == {("m", "r"): -1, ("m", "s"): 1, ("n", "s"): -1, ("n", "r"): 1}
+    live.accept("m", "s", 1)
+    assert live.assignments() == [("n", "r", 1)]
+    assert live.drop_source("r") == {("n", "r"): -1}
+    assert live.faults() == []
+
+
+def test_bundles_and_teams_with_a_minimum_stay_as_the_full_plan_left_them() -> None:
+    pair = [need(need_id=f"b{k}", bundle_id="b", severity=2) for k in range(2)]
+    team = responder(responder_id="t", capacity=3, minimum_team=3)
+    three = need(need_id="three", quantity=3)
+    people = [team, *(responder(responder_id=f"r{k}") for k in range(2))]
+    live = LivePlan([*pair, three], people, [], Settings(), now=NOW)
+    assert {(n, s): u for n, s, u in live.assignments()}[("three", "t")] == 3
+    before = live.assignments()
+    assert live.put_need(need(need_id="late", severity=4)) == {}
+    assert live.assignments() == before
+    assert live.unmet() == {"late": 1}

@@ -1,5 +1,12 @@
-"""The matching engine: from needs, responders and stock to the provably best plan, and why. Pure; see `solve`."""
+"""The matching engine: from needs, responders and stock to the provably best plan, and why. Pure.
 
+`solve` makes a full plan, `LivePlan` keeps one up to date event by event, `explain` puts it into words. Inside:
+`model` plain data and arrays, `rules` hard rules and costs of pairs, `candidates` all feasible pairs, `flow` the optimum
+and its proof, `bundles` what a flow cannot say, `incremental` the event path, `check` an independent proof for tests.
+"""
+
+from services.matching.engine.explain import assignment_sentences, unmet_sentences
+from services.matching.engine.live import LivePlan
 from services.matching.engine.model import (
     Arrays,
     Assignment,
@@ -18,12 +25,15 @@ __all__ = [
     "Assignment",
     "HazardZone",
     "Kept",
+    "LivePlan",
     "Lot",
     "NeedLine",
     "Plan",
     "Responder",
     "Settings",
     "Solution",
+    "assignment_sentences",
     "solve",
     "solve_arrays",
+    "unmet_sentences",
 ]

@@ -4,6 +4,7 @@
 optimum). One tree for each code, level and travel band keeps a need from meeting people who would never come so far.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,8 +43,8 @@ class _Holders:
     reach_km: float
 
 
-def _by_code(a: Arrays) -> dict[int, tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]]:
-    wanted = np.unique(a.need_code)
+def _by_code(a: Arrays, every: bool = False) -> dict[int, tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]]:
+    wanted = np.unique(a.holder_code if every else a.need_code)
     first, last = (np.searchsorted(a.holder_code, wanted, side) for side in ("left", "right"))
     return {
         int(c): (a.holder_source[i:j], a.holder_level[i:j])
@@ -96,16 +97,21 @@ def candidates(a: Arrays, settings: Settings, needs: npt.NDArray[np.int32] | Non
 
 
 class Finder:
-    """Standing trees, for the candidates of one new need at a time. Build it anew when many sources have come or gone:
-    sources that joined later are not in its trees."""
+    """Standing trees, for the candidates of one new need at a time."""
 
     def __init__(self, a: Arrays, settings: Settings) -> None:
         self._settings = settings
-        self._holders = _by_code(a)
+        self._holders = _by_code(a, every=True)
+        self._late: dict[int, list[tuple[int, int]]] = {}
         self._standing: dict[tuple[int, int], list[_Holders]] = {}
-        for code in self._holders:
+        for code in np.unique(a.need_code).tolist():
             for level in range(4):
                 self._trees(a, code, level)
+
+    def add(self, source: int, codes: Mapping[int, int]) -> None:
+        """A source that came later, with its level by code; looked at one by one, until a new Finder is made."""
+        for code, level in codes.items():
+            self._late.setdefault(code, []).append((source, level))
 
     def _trees(self, a: Arrays, code: int, level: int) -> list[_Holders]:
         if (code, level) not in self._standing:
@@ -123,6 +129,9 @@ class Finder:
             near = h.tree.query_ball_point(point, _radius(h.reach_km))
             source.append(h.source[near])
             level.append(h.level[near])
+        late = np.array(self._late.get(int(a.need_code[need]), []), np.int64).reshape(-1, 2)
+        source.append(late[:, 0].astype(np.int32))
+        level.append(late[:, 1].astype(np.int8))
         return feasible_sources(a, self._settings, need, np.concatenate(source), np.concatenate(level))
 
 
@@ -136,6 +145,22 @@ def feasible_sources(
     pairs = rules.Pairs(np.full(len(near), need, np.int32), source[near], km[near], level[near])
     pairs = rules.feasible(a, pairs, settings)
     return pairs.source, rules.costs(a, pairs, settings)
+
+
+def feasible_needs(
+    a: Arrays, settings: Settings, source: int, codes: Mapping[int, int], alive: Bools
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Which living needs a source with these levels by code may serve, sorted, and the cost of a unit for each."""
+    held = np.full(int(a.need_code.max(initial=-1)) + 1, -1, np.int8)
+    for code, level in codes.items():
+        if code < len(held):
+            held[code] = level
+    need = np.flatnonzero(alive & (held[a.need_code] >= a.need_level)).astype(np.int32)
+    km = km_of(np.sqrt(((a.need_xyz[need] - a.source_xyz[source]) ** 2).sum(1)))
+    near = np.flatnonzero(km <= a.source_limit_km[source])
+    pairs = rules.Pairs(need[near], np.full(len(near), source, np.int32), km[near], held[a.need_code[need[near]]])
+    pairs = rules.feasible(a, pairs, settings)
+    return pairs.need, rules.costs(a, pairs, settings)
 
 
 def _pieces(a: Arrays, h: _Holders, group: npt.NDArray[np.int32]) -> list[npt.NDArray[np.int32]]:

@@ -7,8 +7,8 @@ numbered, so the order in which needs and responders arrive changes nothing.
 import json
 import zlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -329,6 +329,10 @@ class Arrays:
         return len(self.source_capacity)
 
 
+NEED_FIELDS = {f for f in Arrays.__slots__ if f.startswith("need_")} | {"bundle", "group"}
+SOURCE_FIELDS = {f for f in Arrays.__slots__ if f.startswith("source_")}
+
+
 @dataclass(slots=True)
 class Index:
     """Which id stands behind which number of the arrays."""
@@ -336,6 +340,12 @@ class Index:
     needs: list[NeedLine]
     sources: list[Responder | Lot]
     codes: dict[tuple[str, str], int]
+    certificates: dict[frozenset[str], int]
+    languages: dict[frozenset[str], int]
+    organisations: dict[str, int]
+    skill_counts: dict[str, int]
+    people: int
+    numbers: dict[str, int]  # source by id; the newest where one was registered again
     bundles: list[Id]
     lifted: dict[Id, int]
 
@@ -362,16 +372,6 @@ def km_of(chord: Floats) -> Floats:
     """Great-circle distance of chords on the unit sphere."""
     km: Floats = 2.0 * EARTH_KM * np.arcsin(np.minimum(chord / 2.0, 1.0))
     return km
-
-
-def rarity(codes: npt.NDArray[np.int32], sources: npt.NDArray[np.int32], count: int) -> Floats:
-    """How rare the skills of each source are, 0 to 3: one skill that a sixtieth of all have counts 1."""
-    if not len(codes):
-        return np.zeros(count)
-    share = np.bincount(codes) / max(count, 1)
-    total = np.bincount(sources, 1.0 / share[codes], count)
-    clipped: Floats = np.minimum(total / 60.0, 3.0)
-    return clipped
 
 
 def hashes(ids: Sequence[Id]) -> npt.NDArray[np.uint64]:
@@ -414,37 +414,27 @@ def encode(
     common: dict[str, int] = {}
     for k, s in enumerate(sources):
         if isinstance(s, Lot):
-            if ("item", s.item) in codes:
-                triples.append((codes["item", s.item], k, 0))
+            triples.append((codes.setdefault(("item", s.item), len(codes)), k, 0))
         else:
             for code, level in s.skills.items():
                 common[code] = common.get(code, 0) + 1
-                if ("skill", code) in codes:
-                    triples.append((codes["skill", code], k, level))
+                triples.append((codes.setdefault(("skill", code), len(codes)), k, level))
     triples.sort()
     holders = np.array(triples, np.int64).reshape(-1, 3)
     # Rarity is judged over all skills, also those nobody asks for now: they are what a waste would cost later.
     people = max(len(responders), 1)
-    rare = np.array(
-        [
-            0.0 if isinstance(s, Lot) else min(sum(people / common[code] for code in s.skills) / 60.0, 3.0)
-            for s in sources
-        ]
-    )
+    rare = np.array([_rarity(s, common, people) for s in sources], np.float64)
 
     certificate_profiles = _profiles([n.certificates for n in lines])
     language_profiles = _profiles([n.languages for n in lines])
     until = np.full((len(certificate_profiles), count), FOREVER, np.int64)
     speaks = np.ones((len(language_profiles), count), np.bool_)
-    for k, s in enumerate(sources):
-        if isinstance(s, Lot):
-            continue
-        for names, p in certificate_profiles.items():
-            for name in names:
-                until[p, k] = min(until[p, k], seconds(s.certificates[name]) if name in s.certificates else -1)
-        known = set(s.languages)
-        for names, p in language_profiles.items():
-            speaks[p, k] = known.issuperset(names)
+    for names, p in certificate_profiles.items():
+        if names:
+            until[p] = [_until(s, names) for s in sources]
+    for names, p in language_profiles.items():
+        if names:
+            speaks[p] = [_speaks(s, names) for s in sources]
 
     available = [() if isinstance(s, Lot) else _sorted_periods(s.available) for s in sources]
     busy = [() if isinstance(s, Lot) else _padded_busy(_sorted_periods(s.busy), settings) for s in sources]
@@ -534,11 +524,115 @@ def encode(
         bundle=np.array([-1 if n.bundle_id is None else bundle_number[str(n.bundle_id)] for n in lines], np.int32),
         group=np.array([-1 if n.area is None else areas[n.area] for n in lines], np.int32),
     )
-    return arrays, Index(lines, sources, codes, [one for _, one in bundles if one is not None], lifted)
+    return arrays, Index(
+        needs=lines,
+        sources=sources,
+        codes=codes,
+        certificates=certificate_profiles,
+        languages=language_profiles,
+        organisations=organisations,
+        skill_counts=common,
+        people=people,
+        numbers=number,
+        bundles=[one for _, one in bundles if one is not None],
+        lifted=lifted,
+    )
+
+
+def with_need(a: Arrays, index: Index, line: NeedLine, settings: Settings) -> tuple[Arrays, int]:
+    """The arrays with one more need line behind the others, and its number. New certificates, languages and codes are
+    numbered too."""
+    row, _ = encode([line], [], [], settings, datetime.fromtimestamp(a.now, UTC))
+    code = index.codes.setdefault((line.kind, line.code), len(index.codes))
+    a = _with_profiles(a, index, line)
+    owner = -1
+    if line.organisation is not None:
+        owner = index.organisations.setdefault(str(line.organisation), len(index.organisations))
+    row.need_code[0], row.need_organisation[0] = code, owner
+    row.need_certificates[0] = index.certificates[line.certificates]
+    row.need_languages[0] = index.languages[line.languages]
+    row.bundle[0], row.group[0] = -1, -1
+    n = a.needs
+    banned = sorted(n * a.sources + index.numbers[str(x)] for x in line.exclude if str(x) in index.numbers)
+    fields: dict[str, Any] = {
+        f: np.concatenate((getattr(a, f), getattr(row, f))) for f in a.__slots__ if f in NEED_FIELDS
+    }
+    index.needs.append(line)
+    excluded = np.concatenate((a.excluded, np.array(banned, np.int64))) if banned else a.excluded
+    return replace(a, **fields, excluded=excluded), n
+
+
+def with_source(a: Arrays, index: Index, source: Responder | Lot, settings: Settings) -> tuple[Arrays, int]:
+    """The arrays with one more source behind the others, and its number; its codes are not among the holders, which
+    are sorted: a `Finder` is told of it instead."""
+    people, lots = ([], [source]) if isinstance(source, Lot) else ([source], [])
+    row, _ = encode([], people, lots, settings, datetime.fromtimestamp(a.now, UTC))
+    s = a.sources
+    if source.organisation is not None:
+        owner = index.organisations.setdefault(str(source.organisation), len(index.organisations))
+        row.source_organisation[0] = owner
+    row.source_rarity[0] = _rarity(source, index.skill_counts, index.people)
+    fields: dict[str, Any] = {
+        f: np.concatenate((getattr(a, f), getattr(row, f))) for f in a.__slots__ if f in SOURCE_FIELDS
+    }
+    for name, empty in (("window", (FOREVER, -FOREVER)), ("busy", (FOREVER, -FOREVER))):
+        fields[f"{name}_count"] = np.concatenate((getattr(a, f"{name}_count"), getattr(row, f"{name}_count")))
+        for end, filler in zip(("start", "end"), empty, strict=True):
+            one, two = getattr(a, f"{name}_{end}"), getattr(row, f"{name}_{end}")
+            width = max(one.shape[1], two.shape[1])
+            fields[f"{name}_{end}"] = np.vstack(
+                [np.pad(x, ((0, 0), (0, width - x.shape[1])), constant_values=filler) for x in (one, two)]
+            )
+    until = np.array([_until(source, names) for names in index.certificates], np.int64)
+    speaks = np.array([_speaks(source, names) for names in index.languages], np.bool_)
+    index.numbers[str(source_id(source))] = s
+    index.sources.append(source)
+    need, old = np.divmod(a.excluded, max(s, 1))
+    return (
+        replace(
+            a,
+            **fields,
+            certificate_until=np.column_stack((a.certificate_until, until)),
+            language_ok=np.column_stack((a.language_ok, speaks)),
+            excluded=need * (s + 1) + old,
+        ),
+        s,
+    )
+
+
+def _with_profiles(a: Arrays, index: Index, line: NeedLine) -> Arrays:
+    if line.certificates not in index.certificates:
+        index.certificates[line.certificates] = len(index.certificates)
+        until = np.array([_until(s, line.certificates) for s in index.sources], np.int64)
+        a = replace(a, certificate_until=np.vstack((a.certificate_until, until[None])))
+    if line.languages not in index.languages:
+        index.languages[line.languages] = len(index.languages)
+        speaks = np.array([_speaks(s, line.languages) for s in index.sources], np.bool_)
+        a = replace(a, language_ok=np.vstack((a.language_ok, speaks[None])))
+    return a
+
+
+def _until(source: Responder | Lot, names: frozenset[str]) -> int:
+    """Until when a source holds all of these certificates; -1 where it lacks one."""
+    if isinstance(source, Lot):
+        return FOREVER
+    held = source.certificates
+    return min((seconds(held[name]) if name in held else -1 for name in names), default=FOREVER)
+
+
+def _speaks(source: Responder | Lot, names: frozenset[str]) -> bool:
+    return isinstance(source, Lot) or names.issubset(source.languages)
 
 
 def source_id(source: Responder | Lot) -> Id:
     return source.lot_id if isinstance(source, Lot) else source.responder_id
+
+
+def _rarity(source: Responder | Lot, counts: Mapping[str, int], people: int) -> float:
+    """How rare the skills of a source are, 0 to 3: one skill that a sixtieth of all have counts 1."""
+    if isinstance(source, Lot):
+        return 0.0
+    return min(sum(people / max(counts.get(code, 1), 1) for code in source.skills) / 60.0, 3.0)
 
 
 def _owner(organisations: Mapping[str, int], one: Id | None) -> int:

@@ -66,7 +66,7 @@ def solve(
     Raises ValueError for input out of range, RuntimeError if the solver fails to prove its flow (never seen).
     """
     a, index = encode(needs, responders, lots, settings, now)
-    solution = solve_arrays(a, settings, _kept_pairs(kept, index, settings))
+    solution = solve_arrays(a, settings, kept_pairs(kept, index, settings))
     return _plan(a, index, settings, solution)
 
 
@@ -144,7 +144,7 @@ def _exact(
     return bundles.exact(a, arcs, steep, held, start, run, settings.lumpy_seconds)
 
 
-def _kept_pairs(kept: Sequence[Kept], index: Index, settings: Settings) -> dict[tuple[int, int], tuple[int, int]]:
+def kept_pairs(kept: Sequence[Kept], index: Index, settings: Settings) -> dict[tuple[int, int], tuple[int, int]]:
     need = {str(n.need_id): k for k, n in enumerate(index.needs)}
     source = {str(source_id(s)): k for k, s in enumerate(index.sources)}
     pairs: dict[tuple[int, int], tuple[int, int]] = {}
