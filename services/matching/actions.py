@@ -680,7 +680,9 @@ async def _step(tx: Tx, need: Held, row: Row, state: str, by: str) -> Row:
     return new
 
 
-async def abandon(tx: Tx, offer_id: UUID, reason: str, *, by: str, settings: MatchingSettings) -> AssignmentState:
+async def abandon(
+    tx: Tx, offer_id: UUID, reason: str | None, *, by: str, settings: MatchingSettings
+) -> AssignmentState:
     """Give an assignment up; the need is open again by as much. Again changes nothing.
 
     Raises
@@ -700,7 +702,7 @@ async def abandon(tx: Tx, offer_id: UUID, reason: str, *, by: str, settings: Mat
     return event
 
 
-async def _give_up(tx: Tx, need: Held, row: Row, *, by: str, reason: str) -> AssignmentState:
+async def _give_up(tx: Tx, need: Held, row: Row, *, by: str, reason: str | None) -> AssignmentState:
     """End an active assignment whose need is held; its stock goes back unless it was counted since it left."""
     now = clock.now()
     period = domain.ended(row["period"].lower, row["period"].upper, now)

@@ -57,11 +57,7 @@ class Decline(Body):
 
 
 class Abandon(Body):
-    reason: Reason
-
-
-class Nothing(Body):
-    """Start, arrive and complete say all by their name."""
+    reason: Reason | None = None
 
 
 class ByHand(Body):
@@ -178,7 +174,6 @@ async def _advance(
     request: Request, actor: Actor, offer_id: UUID, word: str, target: Literal["started", "arrived", "delivered"]
 ) -> Response:
     body = await body_of(request)
-    parse(body or b"{}", Nothing)
     return await _answer_offer(
         request, actor, offer_id, word, body, lambda tx: actions.advance(tx, offer_id, target, by=actor.name)
     )
@@ -202,7 +197,11 @@ async def complete(request: Request, actor: Caller, offer_id: UUID) -> Response:
     return await _advance(request, actor, offer_id, "complete", "delivered")
 
 
-@router.post("/v1/offers/{offer_id}/abandon", responses=responses(NotFound, Conflict), openapi_extra=_takes(Abandon))
+@router.post(
+    "/v1/offers/{offer_id}/abandon",
+    responses=responses(NotFound, Conflict),
+    openapi_extra=_takes(Abandon, required=False),
+)
 async def abandon(request: Request, actor: Caller, offer_id: UUID) -> Response:
     """Give an accepted offer up; the need is open again by as much."""
     body = await body_of(request)

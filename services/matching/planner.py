@@ -235,6 +235,11 @@ def solved(problem: Problem, settings: engine.Settings) -> engine.Plan:
                 needs[line.need_id] = replace(need, exclude=[*need.exclude, team])
 
 
+def rules_of(settings: MatchingSettings) -> engine.Settings:
+    """The engine's rules as this installation has them."""
+    return engine.Settings(switch_tax={"offered": settings.offer_tax})
+
+
 def compared(problem: Problem, plan: engine.Plan) -> Changes:
     """What this plan changes in the open offers."""
     lots = {lot.lot_id: lot.organisation for lot in problem.lots}
@@ -368,14 +373,7 @@ def _chunks(ids: Sequence[UUID]) -> Iterator[Sequence[UUID]]:
 
 
 # --------------------------------------------------------------------------------------------------------------- once
-async def plan_once(
-    db: Database,
-    scope: Scope,
-    settings: MatchingSettings,
-    rules: engine.Settings | None = None,
-    *,
-    anyway: bool = False,
-) -> int | None:
+async def plan_once(db: Database, scope: Scope, settings: MatchingSettings, *, anyway: bool = False) -> int | None:
     """Plan this scope if something changed since the last time, or `anyway` while something is open (windows come near,
     cool-downs end); returns how many questions were asked.
 
@@ -392,7 +390,7 @@ async def plan_once(
         if not marks and not (anyway and await _something_open(tx, scope)):
             return None
         problem = await load(tx, scope, clock.now())
-        plan = await asyncio.to_thread(solved, problem, rules or engine.Settings())
+        plan = await asyncio.to_thread(solved, problem, rules_of(settings))
         asked = await apply(db, scope, compared(problem, plan), problem.version, settings)
         await _remember(tx, scope, problem, plan, time.monotonic() - begun)
         await tx.execute("DELETE FROM change WHERE id = ANY($1)", marks)

@@ -16,6 +16,10 @@ class MatchingSettings(BaseSettings):
     declined_hours: float = Field(default=24, ge=0)
     expired_hours: float = Field(default=2, ge=0)
     abandoned_hours: float = Field(default=24, ge=0)
+    offer_tax: int = Field(default=10_000, ge=0, le=100_000)
+    """What it costs a plan to take an open question back, in the planner's own units (a person 25 km away costs 6,000).
+    At this height people are asked and then not only where that meets more, or more serious, need; never to save
+    travel."""
     gather_s: float = Field(default=0.06, ge=0)
     """How long the planner waits after the first change, so that a burst gives few plans."""
     replan_s: float = Field(default=30, gt=0)

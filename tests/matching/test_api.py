@@ -166,7 +166,7 @@ async def test_an_accepted_offer_is_abandoned_not_declined(client, wire, db):
     problem(await client.post(f"{url}/start", headers=me), 409, "conflict")
     await client.post(f"{url}/accept", headers=me)
     problem(await client.post(f"{url}/decline", headers=me), 409, "conflict")
-    assert (await client.post(f"{url}/abandon", headers=me)).status_code == 422
+    problem(await client.post(f"{url}/abandon", headers=me, json={"reason": 5}), 422, "invalid")
     answers = [await client.post(f"{url}/abandon", headers=me, json={"reason": "ban bocor"}) for _ in range(2)]
     assert answers[0].json() == answers[1].json()
     assert (answers[0].json()["state"], answers[0].json()["reason"]) == ("abandoned", "ban bocor")

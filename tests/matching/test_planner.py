@@ -16,7 +16,7 @@ from schemas.needs import NeedAmended
 from schemas.offers import OfferExpired, OfferMade, OfferWithdrawn
 from schemas.responders import ResponderWithdrawn, Skill
 from schemas.values import Period, Point, Requirements
-from services.matching import actions, engine, planner, timers
+from services.matching import actions, planner, timers
 from services.matching.handlers import consumer
 from services.matching.planner import Scope
 from services.runtime import clock
@@ -118,13 +118,17 @@ async def test_severity_goes_before_distance_and_may_take_an_open_offer_from_a_l
     await assert_books_hold(db)
 
 
-async def test_an_equal_need_nearby_does_not_move_an_open_offer(wire, db):
-    await feed(wire, make_need(point=Point(lon=LON + 0.01, lat=LAT)), make_responder())
+async def test_nobody_is_asked_and_then_not_only_to_save_travel(wire, db):
+    east, west = (h3.latlng_to_cell(LAT, LON + lon, 8) for lon in (0.15, -0.15))
+    in_the_east, in_the_west = (Point(lon=LON + lon, lat=LAT) for lon in (0.15, -0.05))
+    await feed(wire, make_need(point=in_the_west), make_responder(home_cell=east, travel_limit_km=60))
     await plan(db)
     (before,) = await open_offers(db)
-    await feed(wire, make_need())
+    # The shortest ways would be crosswise: the one who was asked stays at home in the east.
+    await feed(wire, make_need(point=in_the_east), make_responder(home_cell=west, travel_limit_km=60))
     await plan(db)
-    assert await open_offers(db) == [before]
+    assert before in await open_offers(db)
+    assert len(await open_offers(db)) == 2
 
 
 async def test_who_declines_is_not_asked_again_and_somebody_else_is(wire, db):
@@ -241,7 +245,7 @@ async def test_lines_that_were_overtaken_are_dropped_and_the_rest_is_asked(wire,
     await feed(wire, *people, amended, untouched, hand, lot, boats)
     async with db.tx() as tx:
         problem = await planner.load(tx, LIFE, clock.now())
-    best = planner.solved(problem, engine.Settings())
+    best = planner.solved(problem, planner.rules_of(SETTINGS))
     changes = planner.compared(problem, best)
     assert len(changes.ask) == 4
     source_of = {ask.need_id: ask.responder_id for ask in changes.ask}
@@ -265,7 +269,7 @@ async def test_a_plan_asks_nobody_who_was_promised_elsewhere_meanwhile(wire, db)
     await feed(wire, someone, one)
     async with db.tx() as tx:
         problem = await planner.load(tx, LIFE, clock.now())
-    changes = planner.compared(problem, planner.solved(problem, engine.Settings()))
+    changes = planner.compared(problem, planner.solved(problem, planner.rules_of(SETTINGS)))
     await feed(wire, two)
     async with db.tx() as tx:
         await actions.assign_by_hand(
