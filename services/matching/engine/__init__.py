@@ -1,8 +1,9 @@
 """The matching engine: from needs, responders and stock to the provably best plan, and why. Pure.
 
 `solve` makes a full plan, `LivePlan` keeps one up to date event by event, `explain` puts it into words. Inside:
-`model` plain data and arrays, `rules` hard rules and costs of pairs, `candidates` all feasible pairs, `flow` the optimum
-and its proof, `bundles` what a flow cannot say, `incremental` the event path, `check` an independent proof for tests.
+`model` plain data and arrays, `rules` hard rules and costs of pairs, `candidates` all feasible pairs, `flow` the
+optimum and its proof, `bundles` what a flow cannot say, `incremental` the event path, `check` a proof of its own for
+tests.
 """
 
 from services.matching.engine.explain import assignment_sentences, unmet_sentences
