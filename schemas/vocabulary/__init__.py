@@ -55,7 +55,7 @@ class Skill:
 
 @dataclass(frozen=True, slots=True)
 class Hazard:
-    """A kind of hazard. `glide` is its two-letter GLIDE code, `hips` its UNDRR-ISC code (2025); None where none fits."""
+    """A kind of hazard. `glide` is its two-letter GLIDE code, `hips` its UNDRR-ISC code (2025); None: none fits."""
 
     code: str
     label_id: str
@@ -262,7 +262,7 @@ def _hazard_words() -> Mapping[str, str]:
 
 @cache
 def _hazard_codes() -> Mapping[str, str]:
-    """GLIDE and HIPs codes to ours; where several hazards share a GLIDE code the first in the file is the general one."""
+    """GLIDE and HIPs codes to ours; of several with one GLIDE code the first in the file is the general one."""
     codes: dict[str, str] = {}
     for hazard in hazards().values():
         for code in (hazard.glide, hazard.hips):
