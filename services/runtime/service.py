@@ -69,11 +69,7 @@ def build_app(services: Sequence[Service], settings: Settings, title: str = "Got
     }
     install(app)
 
-    @app.middleware("http")
-    async def traced(request, call_next):  # type: ignore[no-untyped-def]
-        trace.start(request.headers.get("traceparent"))
-        return await call_next(request)
-
+    app.add_middleware(trace.Traced)
     for service in services:
         app.include_router(service.router)
     app.include_router(router_of([service.name for service in services]))

@@ -188,6 +188,11 @@ async def test_a_delivery_runs_to_its_confirmed_end(system: System):
         for step in ("accept", "start", "arrive", "complete"):
             answer = await admin.post(f"/v1/offers/{offer['offer_id']}/{step}")
             assert answer.status_code == 200, (step, answer.text)
+
+        async def delivered() -> bool:
+            return (await admin.get(f"/v1/needs/{need}")).json()["ledger"]["delivered"] == 120
+
+        await until(delivered, 20, system.tail)
         confirmed = await post_known(
             admin, f"/v1/needs/{need}/confirm", {"received": "yes", "reason": "dilihat petugas"}
         )
