@@ -29,10 +29,11 @@ from services.intake.actions import (
     sender_of,
     take_reports,
 )
-from services.intake.bodies import PlacingIn, ReportIn, TicketConfirmIn
+from services.intake.bodies import PlacingIn, ReportIn, TicketConfirmIn, Word
 from services.intake.incidents import incident_row, leave, lock_report, refresh
 from services.intake.need_writes import Delivered, confirm
 from services.intake.rates import Rates
+from services.intake.together import Together
 from services.runtime import outbox
 from services.runtime.auth import Actor, Caller
 from services.runtime.cloudevents import Malformed, parse_json
@@ -80,6 +81,15 @@ def rates_of(request: Request) -> Rates:
     return rates
 
 
+def together_of(request: Request) -> Together:
+    """Where this web process gathers single reports."""
+    state = request.app.state
+    if not hasattr(state, "intake_together"):
+        state.intake_together = Together(database(request, "intake"))
+    together: Together = state.intake_together
+    return together
+
+
 # Reports
 
 
@@ -100,6 +110,8 @@ async def post_report(request: Request, actor: Caller) -> Response:
     draft = _draft(actor, report, key=(_owner(actor), key) if key else None)
     over = rates.bulk(actor, draft.contact) or over
     draft = dataclasses.replace(draft, bulk=over)
+    if key is None:
+        return json_answer(202, orjson.dumps((await together_of(request).take(draft)).answer()))
 
     async def work(tx: Tx) -> Answer:
         return 202, (await take_reports(tx, [draft]))[0].answer()
@@ -251,7 +263,7 @@ async def get_reports(
     request: Request,
     actor: Caller,
     unplaced: str | None = None,
-    operation: str | None = None,
+    operation: Word | None = None,
     incident: UUID | None = None,
     exercise: bool | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -260,7 +272,7 @@ async def get_reports(
     """Reports, newest first, masked. `unplaced`: only those that wait for a place; without `operation`, those of all
     live operations and no exercise."""
     actor.require("operator", "auditor")
-    before = from_cursor(cursor, 1)
+    before = _sequence(from_cursor(cursor, 1))
     only_unplaced = unplaced is not None and unplaced.lower() not in ("false", "0", "no")
     async with database(request, "intake").tx() as tx:
         rows = await tx.fetch(
@@ -275,7 +287,7 @@ async def get_reports(
                    OR (r.exercise = coalesce($6, false) AND o.closed_at IS NULL))
             ORDER BY r.seq DESC LIMIT $7
             """,
-            int(before[0]) if before and isinstance(before[0], int) else None,
+            before,
             only_unplaced,
             operation,
             incident,
@@ -287,6 +299,15 @@ async def get_reports(
     rows = rows[:limit]
     links = next_link(request, cursor_of([rows[-1]["seq"]]) if more else None)
     return json_answer(200, orjson.dumps({"reports": [api_incidents.report_json(row) for row in rows], "links": links}))
+
+
+def _sequence(cursor: list[Any] | None) -> int | None:
+    if cursor is None:
+        return None
+    [value] = cursor
+    if not isinstance(value, int) or not 0 <= value < 2**63:
+        raise Invalid("the cursor is not one that was given out", [Fault("query/cursor", "unknown cursor")])
+    return value
 
 
 @_reports.patch("/v1/reports/{report_id}", responses=responses(NotFound, Conflict), openapi_extra=takes(PlacingIn))

@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from schemas.values import STANDING
 from services.intake import domain, incidents, need_writes, needs
 from services.intake.actions import exercise_of, mask, operations
-from services.intake.bodies import NeedChangeIn, NeedConfirmIn, NeedIn
+from services.intake.bodies import NeedChangeIn, NeedConfirmIn, NeedIn, Word
 from services.intake.need_writes import Delivered, need_row
 from services.runtime.auth import Actor, Caller
 from services.runtime.db import Row, Tx, from_json
@@ -30,7 +30,7 @@ from services.runtime.http import (
     write_once,
 )
 from services.runtime.openapi import takes
-from services.runtime.problems import Conflict, Fault, Forbidden, Invalid, NotFound, NotKnownYet, responses
+from services.runtime.problems import Conflict, Fault, Invalid, NotFound, NotKnownYet, responses
 
 router = APIRouter(tags=["intake"])
 
@@ -84,7 +84,7 @@ async def _shown(tx: Tx, need_id: UUID) -> dict[str, Any]:
 def _own(actor: Actor, need: Mapping[str, Any]) -> None:
     """Refuse a partner another's need, and anybody an operation that the token does not cover."""
     if actor.role == "partner" and need["organisation"] != actor.organisation:
-        raise Forbidden("the need is not your organisation's")
+        actor.require("operator")
     actor.require_operation(need["operation"])
 
 
@@ -147,11 +147,11 @@ def _operation(order: NeedIn, known: Mapping[str, domain.Operation]) -> str:
 async def get_needs(
     request: Request,
     actor: Caller,
-    operation: str | None = None,
+    operation: Word | None = None,
     incident: UUID | None = None,
     status: Literal["draft", "declared", "withdrawn"] | None = None,
-    item: str | None = None,
-    skill: str | None = None,
+    item: Word | None = None,
+    skill: Word | None = None,
     severity: Annotated[int | None, Query(ge=1, le=4, description="at least this severe")] = None,
     exercise: bool | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
+from fastapi import Query
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic import StringConstraints as Length
 
@@ -46,6 +47,10 @@ def _storable(at: datetime) -> datetime:
 
 
 Instant = Annotated[AwareDatetime, AfterValidator(_storable)]
+
+
+Word = Annotated[str, Query(max_length=100, pattern=r"^[^\x00]*$")]
+"""A query parameter that is compared with a column: PostgreSQL's text holds no NUL."""
 
 
 class Body(BaseModel):
