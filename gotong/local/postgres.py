@@ -30,6 +30,7 @@ from gotong.local.process import (
     free_port,
     nobody,
     started_at,
+    until,
 )
 
 USER = "gotong"
@@ -424,12 +425,33 @@ def _end_leftover(cluster: Path) -> None:
     that may be anybody.
     """
     lines = _postmaster(cluster)
-    if not lines:
-        return
-    pid = int(lines[0])
-    if started_at(pid) is not None and str(cluster) in _command_line(pid):
-        end(pid, signal.SIGINT, 10)
+    if lines:
+        pid = int(lines[0])
+        if started_at(pid) is not None and str(cluster) in _command_line(pid):
+            end(pid, signal.SIGINT, 10)
+    _end_orphans(cluster)
     (cluster / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _end_orphans(cluster: Path) -> None:
+    """End server processes whose postmaster was killed: until the last is gone a new one may not use the memory that
+    they share, and says so and ends. They leave by themselves once they notice, which a busy one does late."""
+
+    def orphans() -> list[int]:
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (entry / "cwd").readlink() == cluster and "postgres" in (entry / "comm").read_text():
+                    found.append(int(entry.name))
+        return found
+
+    # SIGQUIT is the immediate end that a postmaster itself would ask for; the log is replayed at the next start.
+    for word in (signal.SIGQUIT, signal.SIGKILL):
+        for pid in orphans():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, word)
+        if until(lambda: not orphans(), 5):
+            return
 
 
 def _command_line(pid: int) -> str:
