@@ -241,12 +241,18 @@ def find_tansu() -> Path:
 
 
 class Kafka(Server):
-    """One Apache Kafka node, broker and controller in one process, on loopback; its records outlive `kill -9`."""
+    """One Apache Kafka node, broker and controller in one process, on loopback; its records outlive `kill -9`.
 
-    def __init__(self, folder: Path, cache: Path, *, port: int | None = None) -> None:
+    `advertised_port`: the port that clients are told, where it is another's that leads here.
+    """
+
+    def __init__(
+        self, folder: Path, cache: Path, *, port: int | None = None, advertised_port: int | None = None
+    ) -> None:
         super().__init__(folder.absolute())
         self.cache = cache.absolute()
         self.port = port or free_port()
+        self.advertised_port = advertised_port or self.port
         self.controller_port = free_port(avoid=frozenset({self.port}))
         self.address = f"127.0.0.1:{self.port}"
 
@@ -297,7 +303,8 @@ class Kafka(Server):
         shutil.rmtree(self.folder / "logs", ignore_errors=True)
         done = subprocess.run(
             [
-                *(*java, "kafka.tools.StorageTool", "format"),
+                # Over before the second compiler would pay.
+                *(java[0], "-XX:TieredStopAtLevel=1", *java[1:], "kafka.tools.StorageTool", "format"),
                 *("--config", str(self.folder / "server.properties"), "--cluster-id", random_id()),
             ],
             env=clean_env(),
@@ -311,7 +318,12 @@ class Kafka(Server):
             raise LocalError(f"Kafka's folder could not be made: {' | '.join(done.stdout.strip().splitlines()[-3:])}")
 
     def _properties(self) -> str:
-        return PROPERTIES.format(port=self.port, controller_port=self.controller_port, logs=self.folder / "logs")
+        return PROPERTIES.format(
+            port=self.port,
+            advertised_port=self.advertised_port,
+            controller_port=self.controller_port,
+            logs=self.folder / "logs",
+        )
 
 
 # A fixed voter instead of a dynamic quorum: ports may change from run to run, and this way no port is in the log.
@@ -319,7 +331,7 @@ PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
 listeners=BROKER://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=BROKER://127.0.0.1:{port}
+advertised.listeners=BROKER://127.0.0.1:{advertised_port}
 listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=BROKER
 controller.listener.names=CONTROLLER
@@ -470,7 +482,8 @@ class Container:
         self._container.get_wrapped_container().kill()
 
     def _settings(self) -> dict[str, str]:
-        lines = PROPERTIES.format(port=self.port, controller_port=9093, logs="/tmp/kafka-logs").splitlines()
+        given = {"port": self.port, "advertised_port": self.port, "controller_port": 9093}
+        lines = PROPERTIES.format(**given, logs="/tmp/kafka-logs").splitlines()
         properties = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
         # Inside, it listens for all; outside, the port is bound to loopback's.
         properties["listeners"] = "BROKER://0.0.0.0:9092,CONTROLLER://127.0.0.1:9093"
