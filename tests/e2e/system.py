@@ -30,10 +30,12 @@ T = TypeVar("T")
 
 
 class System:
-    """`gotong up` in a folder of its own. `broker`: `kafka` or `embedded`."""
+    """`gotong up` in a folder of its own. `broker`: `kafka`, `embedded` or an address; `database`: `embedded` or a URL."""
 
-    def __init__(self, broker: str) -> None:
+    def __init__(self, broker: str, database: str = "embedded", env: dict[str, str] | None = None) -> None:
         self.broker = broker
+        self.database = database
+        self.env = env or {}
         self.data = scratch_folder("gotong-e2e-")
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -44,12 +46,13 @@ class System:
         """Start it and wait for its `ready` line; returns the seconds that this took."""
         env = {name: value for name, value in os.environ.items() if not name.startswith("GOTONG_")}
         env["GOTONG_CACHE"] = str(cache_folder(ROOT / ".gotong"))
+        env |= self.env
         begun = time.monotonic()
         said = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gotong", "up", "--broker", self.broker, "--data", str(self.data / "data"),
-                 "--port", str(self.port)],
+                [sys.executable, "-m", "gotong", "up", "--broker", self.broker, "--database", self.database,
+                 "--data", str(self.data / "data"), "--port", str(self.port)],
                 cwd=self.data, env=env, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         while time.monotonic() - begun < within_s:
