@@ -110,9 +110,13 @@ def stamp(local: str, zone: str) -> str:
     return datetime.fromisoformat(local).replace(tzinfo=ZoneInfo(zone)).isoformat()
 
 
-@pytest.mark.parametrize("read", [petabencana, haiti, jabodetabek, bnpb])
+@pytest.mark.parametrize(
+    ("read", "days"),
+    # Haiti's rows name no hazard: needs that nothing quick explains last longer (`lasting_hours`).
+    [(petabencana, 7), (haiti, 45), (jabodetabek, 7), (bnpb, 7)],
+)
 async def test_real_reports_end_in_one_incident_each_within_the_limits(
-    client: httpx.AsyncClient, db: Database, read: Callable[[], list[dict]]
+    client: httpx.AsyncClient, db: Database, read: Callable[[], list[dict]], days: int
 ) -> None:
     rows = [row | {"source": f"/files/{read.__name__}"} for row in read()]
     begun = time.perf_counter()
@@ -144,7 +148,7 @@ async def test_real_reports_end_in_one_incident_each_within_the_limits(
         pins = {(report["lon"], report["lat"]) for report in of_it if report["lon"] is not None}
         assert not pins or max(haversine_km(*a, *b) for a in pins for b in pins) <= 10
         times = [report["observed_at"] for report in of_it]
-        assert (max(times) - min(times)).total_seconds() <= 7 * 24 * 3600
+        assert (max(times) - min(times)).total_seconds() <= days * 24 * 3600
 
 
 FLOOD = {
