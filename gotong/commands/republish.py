@@ -13,9 +13,8 @@ from aiokafka.errors import KafkaError
 from gotong.client import CommandFailed, data_option, own_database
 from gotong.local.folders import data_folder
 from gotong.local.state import running
-from services.runtime import kafka, outbox
+from services.runtime import journal, kafka, outbox
 from services.runtime.db import Database
-from services.runtime.journal import Entry, meta_of
 from services.runtime.settings import SERVICES, Settings
 from services.runtime.topics import ensure_topics
 
@@ -111,20 +110,11 @@ async def resend(db: Database, producer: AIOKafkaProducer) -> tuple[int, int]:
             )
             if not rows:
                 break
-            whole = [row for row in rows if row["payload"] is not None]
-            entries = [Entry(meta_of(row), row["topic"], row["key"], row["payload"]) for row in whole]
-            places = await outbox.send(producer, entries)
-            await tx.execute(
-                "UPDATE journal SET kafka_partition = new.part, kafka_offset = new.off "
-                "FROM unnest($1::bigint[], $2::integer[], $3::bigint[]) AS new (position, part, off) "
-                "WHERE journal.position = new.position",
-                [row["position"] for row in whole],
-                [place.partition for place in places],
-                [place.offset for place in places],
-            )
+            entries = outbox.entries_of(rows)
+            await journal.place(tx, rows, await outbox.send(producer, entries))
         at = rows[-1]["position"]
-        sent += len(whole)
-        redacted += len(rows) - len(whole)
+        sent += len(entries)
+        redacted += len(rows) - len(entries)
         if at % (20 * BATCH) == 0:
             click.echo(f"{db.schema}: {at} of {end} rows", err=True)
     return sent, redacted

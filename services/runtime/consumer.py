@@ -231,6 +231,11 @@ class Runner:
 
         return subscriber
 
+    def forget(self) -> None:
+        """Drop what was noted of the topics: the log that it was true of is gone."""
+        self._done.clear()
+        self._client = None
+
     async def handle(self, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
         """Apply a batch, however long it takes. Returning means: committed, the offsets may follow.
 

@@ -123,6 +123,18 @@ async def write(tx: Tx, entries: Sequence[Entry], places: Sequence[RecordMetadat
     return position, digest
 
 
+async def place(tx: Tx, rows: Sequence[Row], places: Sequence[RecordMetadata]) -> None:
+    """Note where these rows stand after they were sent again; `places` has one for each row that is not redacted."""
+    await tx.execute(
+        "UPDATE journal SET kafka_partition = new.part, kafka_offset = new.off "
+        "FROM unnest($1::bigint[], $2::integer[], $3::bigint[]) AS new (position, part, off) "
+        "WHERE journal.position = new.position",
+        [row["position"] for row in rows if row["payload"] is not None],
+        [place.partition for place in places],
+        [place.offset for place in places],
+    )
+
+
 def meta_of(row: Row) -> Meta:
     """The attributes of a journal row."""
     return Meta(

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
 from schemas.event import Event, Meta
+from schemas.topics import TOPICS
 from services.runtime import clock, journal, kafka, trace
 from services.runtime.cloudevents import headers
 from services.runtime.db import Database, Row, Tx, is_transient
 from services.runtime.ids import uuid7
 from services.runtime.journal import Entry
+from services.runtime.kafka import LogLost
 from services.runtime.settings import Settings
+from services.runtime.topics import mend_topics
 
 log = logging.getLogger(__name__)
 
@@ -80,9 +87,22 @@ async def append(tx: Tx, events: Sequence[Event]) -> None:
     await tx.execute("SELECT pg_notify('outbox_' || current_schema(), '')")
 
 
+@dataclass(slots=True)
+class Link:
+    """A connection to the log of one cluster id. `lost`: another was met, so nothing more goes over this link."""
+
+    cluster_id: str
+    producer: AIOKafkaProducer
+    admin: AIOKafkaAdminClient
+    lost: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Relay:
     """Moves the outbox to its topics and to the journal, in order. One at a time for each service: the lock is taken
-    inside the transaction that moves the rows, so a second relay started by mistake waits instead of overtaking."""
+    inside the transaction that moves the rows, so a second relay started by mistake waits instead of overtaking.
+
+    When the broker has lost its log, it first sends again what readers may not have read (ADR 0007).
+    """
 
     def __init__(self, db: Database, settings: Settings, source: str, *, batch: int = 500) -> None:
         self.db = db
@@ -90,7 +110,7 @@ class Relay:
         self.source = source
         self.batch = batch
         self.problem: str | None = None
-        self._producer: AIOKafkaProducer | None = None
+        self._link: Link | None = None
         self._head: tuple[int, bytes] | None = None
         self._head_written_at: datetime | None = None
 
@@ -99,6 +119,7 @@ class Relay:
         wake = asyncio.Event()
         listener = None
         pause_s = 0.1
+        marking = asyncio.create_task(self._keep_mark(stopping))
         try:
             while not stopping.is_set():
                 try:
@@ -108,29 +129,48 @@ class Relay:
                     moved = await self.move()
                     self.problem = None
                     pause_s = 0.1
+                except LogLost as error:
+                    log.warning("%s: %s", self.db.schema, error)
+                    await self._drop_link()
+                    await _wait(stopping, 0.05)
+                    continue
                 except (KafkaError, TimeoutError) as error:
                     self.problem = f"Kafka does not take events: {error!r}"
-                    await self._drop_producer()
+                    await self._drop_link()
                 except Exception as error:
                     if not is_transient(error):
                         raise
                     self.problem = f"the database does not answer: {error!r}"
+                if marking.done():
+                    marking.result()
                 if self.problem:
                     log.warning("%s; trying again in %.1f s", self.problem, pause_s)
                     await _wait(stopping, pause_s)
                     pause_s = min(pause_s * 2, 5)
                 elif moved < self.batch:
-                    await _wait_any(wake, stopping, timeout_s=0.2)
+                    lost = [self._link.lost] if self._link else []
+                    await _wait_any(wake, stopping, *lost, timeout_s=0.2)
                     if moved > 20:  # under load, gather a little: fewer and larger batches cost less an event
                         await asyncio.sleep(0.02)
         finally:
+            marking.cancel()
+            await asyncio.wait([marking])
             if listener is not None:
                 await listener.close(timeout=1)
-            await self._drop_producer()
+            await self._drop_link()
             self.write_head(force=True)
 
     async def move(self) -> int:
-        """Send the oldest rows and journal them; returns how many. Nothing is journalled that was not acknowledged."""
+        """Send the oldest rows and journal them; returns how many. Nothing is journalled that was not acknowledged.
+
+        After the log was lost: send journalled rows again instead, until that is done.
+
+        Raises
+        ------
+        LogLost
+            The broker has a new cluster id. Nothing was journalled.
+        """
+        link = await self._connected()
         async with self.db.tx() as tx:
             if not await tx.fetchval(
                 "SELECT pg_try_advisory_xact_lock(hashtext('gotong.relay'), hashtext(current_schema()))"
@@ -138,18 +178,58 @@ class Relay:
                 return 0
             rows = await tx.fetch(
                 "WITH gone AS (DELETE FROM outbox WHERE position IN (SELECT position FROM outbox ORDER BY position "
-                "LIMIT $1) RETURNING *) SELECT * FROM gone ORDER BY position",
+                "LIMIT $1) AND (SELECT cluster_id = $2 AND resent_to >= resend_until FROM relay) RETURNING *) "
+                "SELECT * FROM gone ORDER BY position",
                 self.batch,
+                link.cluster_id,
             )
             if not rows:
-                return 0
-            producer = await self._connected()
+                return await self._send_again(tx, link)
             entries = [self._entry(row) for row in rows]
-            places = await asyncio.wait_for(send(producer, entries), _SEND_TIMEOUT_S)
+            places = await self._sent(link, entries)
             head = await journal.write(tx, entries, places)
         self._head = head
         self.write_head()
         return len(rows)
+
+    async def _send_again(self, tx: Tx, link: Link) -> int:
+        """The next batch of what the log may have lost, with the same ids and at its new places; returns how many."""
+        state = await tx.fetchrow("SELECT cluster_id, resent_to, resend_until FROM relay")
+        assert state is not None
+        if state["cluster_id"] != link.cluster_id:
+            raise LogLost(f"another relay speaks to the cluster {state['cluster_id']}, this one to {link.cluster_id}")
+        if state["resent_to"] >= state["resend_until"]:
+            return 0
+        rows = await tx.fetch(
+            "SELECT * FROM journal WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3",
+            state["resent_to"],
+            state["resend_until"],
+            self.batch,
+        )
+        entries = entries_of(rows)
+        await journal.place(tx, rows, await self._sent(link, entries))
+        done = rows[-1]["position"] if rows else state["resend_until"]
+        await tx.execute("UPDATE relay SET resent_to = $1", done)
+        if done >= state["resend_until"]:
+            log.warning("%s: all is sent again, up to row %d", self.db.schema, done)
+        return len(rows)
+
+    async def _sent(self, link: Link, entries: Sequence[Entry]) -> list[RecordMetadata]:
+        """Send and wait for every acknowledgement, or for the news that the log is gone."""
+        sending = asyncio.ensure_future(send(link.producer, entries))
+        lost = asyncio.ensure_future(link.lost.wait())
+        try:
+            await asyncio.wait([sending, lost], timeout=_SEND_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                return sending.result()
+            if link.lost.is_set():
+                raise LogLost(f"the broker is no longer of the cluster {link.cluster_id}")
+            raise TimeoutError(f"no acknowledgement within {_SEND_TIMEOUT_S} s")
+        finally:
+            lost.cancel()
+            if not sending.done():
+                sending.cancel()
+                await asyncio.wait([sending])
 
     def _entry(self, row: Row) -> Entry:
         meta = Meta(
@@ -165,25 +245,140 @@ class Relay:
         )
         return Entry(meta=meta, topic=row["topic"], key=row["key"], payload=row["payload"])
 
-    async def _connected(self) -> AIOKafkaProducer:
-        if self._producer is None:
-            producer = kafka.producer(self.settings)
+    async def _connected(self) -> Link:
+        if self._link is not None and self._link.lost.is_set():
+            raise LogLost(f"the broker is no longer of the cluster {self._link.cluster_id}")
+        if self._link is None:
+            found = await kafka.cluster_id(self.settings)
+            if await self._recognised(found) or self.settings.kafka_embedded:
+                await mend_topics(self.settings)
+            link = Link(found, kafka.producer(self.settings), kafka.admin(self.settings))
+            kafka.hold_to(link.producer.client, found, link.lost)
+            kafka.hold_to(link.admin._client, found, link.lost)
             try:
-                await producer.start()
+                # A producer that asks for its number asks for ever, and so never hears that the cluster is another.
+                await asyncio.wait_for(link.producer.start(), 10)
+                await link.admin.start()
             except BaseException:
-                await producer.stop()
+                await kafka.drop_producer(link.producer)
+                await link.admin.close()
                 raise
-            self._producer = producer
-        return self._producer
+            self._link = link
+        return self._link
 
-    async def _drop_producer(self) -> None:
-        """Throw the producer away, and with it whatever it still had in hand: the rows are in the outbox again."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            try:
-                await asyncio.wait_for(producer.stop(), 5)
-            except (KafkaError, TimeoutError, OSError) as error:
-                log.warning("the producer did not stop cleanly: %r", error)
+    async def _recognised(self, found: str) -> bool:
+        """Note that the journal's places are in the log of this cluster. Returns whether rows have to be sent again:
+        those from the low-water mark on, when the log is another than it was, or what is left of them."""
+        async with self.db.tx() as tx:
+            # It waits: while another relay is in the middle of a batch, that batch must count as one of the old log.
+            await tx.execute("SELECT pg_advisory_xact_lock(hashtext('gotong.relay'), hashtext(current_schema()))")
+            state = await tx.fetchrow("SELECT * FROM relay")
+            assert state is not None
+            if state["cluster_id"] == found:
+                return bool(state["resent_to"] < state["resend_until"])
+            last = await tx.fetchval("SELECT coalesce(max(position), 0) FROM journal")
+            await tx.execute(
+                "UPDATE relay SET cluster_id = $1, resent_to = low_water - 1, resend_until = $2", found, last
+            )
+        if last >= state["low_water"]:
+            log.warning(
+                "%s: the broker has a new log (%s after %s); sending rows %d to %d again",
+                *(self.db.schema, found, state["cluster_id"], state["low_water"], last),
+            )
+        return True
+
+    async def _drop_link(self) -> None:
+        """Throw the connection away, and with it whatever was still in hand: the rows are in the outbox again."""
+        link, self._link = self._link, None
+        if link is not None:
+            await kafka.drop_producer(link.producer)
+            await link.admin.close()
+
+    async def _keep_mark(self, stopping: asyncio.Event) -> None:
+        """Work out the low-water mark every second; with nothing left unread, ask every five whether the broker still
+        is of the same cluster, so that an empty log is noticed by a service that has nothing to say, too."""
+        asked_at = 0.0
+        while not stopping.is_set():
+            link = self._link
+            if link is not None and not link.lost.is_set():
+                try:
+                    async with asyncio.timeout(5):
+                        if not await self.mark(link) and time.monotonic() - asked_at > 5:
+                            await link.admin.describe_cluster()
+                            asked_at = time.monotonic()
+                except (KafkaError, TimeoutError) as error:
+                    log.debug("%s: the readers' offsets cannot be had: %r", self.db.schema, error)
+                except Exception as error:
+                    if not is_transient(error):
+                        raise
+            await _wait(stopping, 1)
+
+    async def mark(self, link: Link) -> bool:
+        """Move the low-water mark to the oldest row that some reader has not committed yet. Returns whether there
+        was any row to look at.
+
+        It is kept in the table, because it is needed when the broker that it was asked from is gone.
+        """
+        if await self._unread_from(link, {}) is None:
+            return False
+        committed: dict[TopicPartition, int] = {}
+        for group, partitions in readers_of(self.db.schema).items():
+            found = await link.admin.list_consumer_group_offsets(group, partitions=partitions)
+            for partition in partitions:
+                # -1: it never committed, so all is unread.
+                offset = max(found[partition].offset, 0) if partition in found else 0
+                committed[partition] = min(committed.get(partition, offset), offset)
+        mark = await self._unread_from(link, committed)
+        if mark is not None:
+            async with self.db.tx() as tx:
+                await tx.execute(
+                    "UPDATE relay SET low_water = $1 "
+                    "WHERE low_water < $1 AND cluster_id = $2 AND resent_to >= resend_until",
+                    mark,
+                    link.cluster_id,
+                )
+        return True
+
+    async def _unread_from(self, link: Link, committed: dict[TopicPartition, int]) -> int | None:
+        """The position after the last row that every reader has committed; None: there is no row after the mark, or
+        the rows' places are not all in this log. Each row is looked at once, as the mark moves over it."""
+        async with self.db.tx() as tx:
+            state = await tx.fetchrow(
+                "SELECT low_water FROM relay WHERE cluster_id = $1 AND resent_to >= resend_until", link.cluster_id
+            )
+            if state is None:
+                return None
+            at = int(state["low_water"])
+            if not await tx.fetchval("SELECT true FROM journal WHERE position >= $1 LIMIT 1", at):
+                return None
+            if not committed:
+                return at
+            while True:
+                row = await tx.fetchrow(
+                    """
+                    WITH part AS (
+                        SELECT position, topic, kafka_partition, kafka_offset, payload IS NULL AS redacted
+                        FROM journal WHERE position >= $1 ORDER BY position LIMIT 1000
+                    )
+                    SELECT max(position) AS last,
+                           min(position) FILTER (
+                               WHERE topic = ANY($2) AND NOT redacted
+                                 AND coalesce(kafka_offset >= read.before, true)) AS unread
+                    FROM part LEFT JOIN unnest($3::text[], $4::integer[], $5::bigint[])
+                              AS read (name, number, before) ON name = topic AND number = kafka_partition
+                    """,
+                    at,
+                    sorted({partition.topic for partition in committed}),
+                    [partition.topic for partition in committed],
+                    [partition.partition for partition in committed],
+                    list(committed.values()),
+                )
+                assert row is not None
+                if row["unread"] is not None:
+                    return int(row["unread"])
+                if row["last"] is None:
+                    return at
+                at = int(row["last"]) + 1
 
     def write_head(self, *, force: bool = False) -> None:
         """Note the newest position and hash outside the database, at most every 10 s: a cut tail shows by it."""
@@ -203,6 +398,25 @@ async def send(producer: AIOKafkaProducer, entries: Sequence[Entry]) -> list[Rec
         for entry in entries
     ]
     return list(await asyncio.gather(*futures))
+
+
+def entries_of(rows: Sequence[Row]) -> list[Entry]:
+    """What to send again of these journal rows: all but the redacted, whose payload is gone."""
+    return [
+        Entry(journal.meta_of(row), row["topic"], row["key"], row["payload"])
+        for row in rows
+        if row["payload"] is not None
+    ]
+
+
+def readers_of(service: str) -> dict[str, list[TopicPartition]]:
+    """Which consumer groups read what this service says, by `schemas/topics.py`, and from which partitions."""
+    found: dict[str, list[TopicPartition]] = defaultdict(list)
+    for entry in TOPICS.values():
+        if entry.producer in (service, "each service"):
+            for reader in entry.readers:
+                found[f"gotong.{reader}"] += [TopicPartition(entry.name, n) for n in range(entry.partitions)]
+    return dict(found)
 
 
 async def unpublished(tx: Tx) -> int:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import asyncpg
 import uvicorn
@@ -27,6 +28,7 @@ from services.runtime.outbox import Relay
 from services.runtime.problems import Problem, install
 from services.runtime.quarantine_api import router_of
 from services.runtime.settings import Settings, SettingsMissing
+from services.runtime.topics import mend_topics
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +97,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self.stop)
-        broker: KafkaBroker | None = None
+        consuming: asyncio.Task[None] | None = None
         source = await self._source()
         if source is None:
             return
@@ -112,7 +114,8 @@ class Worker:
         if self.runner is not None:
             tasks.append(asyncio.create_task(self.runner.until_failed(), name="consumer"))
             tasks.append(asyncio.create_task(self._releases(), name="releases"))
-            broker = await self._subscribed()
+            consuming = asyncio.create_task(self._consumes(), name="consuming")
+            tasks.append(consuming)
         stop = asyncio.create_task(self.stopping.wait(), name="stop")
         done, _ = await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
         failed = next((task for task in done if task is not stop), None)
@@ -122,9 +125,8 @@ class Worker:
                 async with self.db.tx() as tx:
                     await health.beat(tx, self.name, f"{failed.get_name()} ended: {_reason(failed)!r}", {})
         self.stop()
-        if broker is not None:
-            with suppress(TimeoutError, KafkaError, OwnBug):
-                await asyncio.wait_for(broker.stop(), 6)
+        if consuming is not None:
+            await asyncio.wait([consuming], timeout=7)
         stop.cancel()
         for task in tasks:
             if task.get_name() not in ("relay",):
@@ -158,21 +160,69 @@ class Worker:
                 pause_s = min(pause_s * 2, 3)
         return None
 
-    async def _subscribed(self) -> KafkaBroker | None:
-        """A started broker with this service's one subscriber; waits for Kafka as long as it takes."""
+    async def _consumes(self) -> None:
+        """Keep the consumer running; when the broker has lost its log, start it anew.
+
+        A consumer that goes on would ask a log that begins anew for its old offsets, and skip all before them as soon
+        as the log has grown so far. A new one finds nothing committed and reads from the start (ADR 0007).
+        """
+        assert self.runner is not None
+        lost = asyncio.Event()
+        while not self.stopping.is_set():
+            broker = await self._subscribed(lost, again=lost.is_set())
+            if broker is None:
+                return
+            ended = [asyncio.ensure_future(event.wait()) for event in (self.stopping, lost)]
+            try:
+                await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for waiting in ended:
+                    waiting.cancel()
+                await _stopped(broker)
+            if lost.is_set():
+                log.warning("%s: the broker has lost its log; reading the new one from its start", self.service.name)
+                self.runner.forget()
+
+    async def _subscribed(self, lost: asyncio.Event, *, again: bool) -> KafkaBroker | None:
+        """A started broker with this service's one subscriber; waits for Kafka as long as it takes. It speaks to one
+        cluster and sets `lost` at the first connection to another. `again`: topics may have to be made anew."""
         assert self.runner is not None
         pause_s = 0.2
         while not self.stopping.is_set():
             broker = _broker(self.settings)
-            self.runner.subscribe(broker)
+            lost.clear()
             try:
-                await broker.start()
+                known = await kafka.cluster_id(self.settings)
+                if again or self.settings.kafka_embedded:
+                    await mend_topics(self.settings)
+                self.runner.subscribe(broker)
+                await broker.connect()
+                build = broker.config.broker_config.builder
+
+                def built(*args: Any, build: Any = build, known: str = known, **options: Any) -> Any:
+                    consumer = build(*args, **options)
+                    kafka.hold_to(consumer._client, known, lost)
+                    return consumer
+
+                broker.config.broker_config.builder = built
+                # A consumer that meets another cluster while it starts would wait for its old one for ever.
+                starting = asyncio.ensure_future(broker.start())
+                met = asyncio.ensure_future(lost.wait())
+                try:
+                    await asyncio.wait([starting, met], return_when=asyncio.FIRST_COMPLETED)
+                    if not starting.done():
+                        raise kafka.LogLost(f"the broker is no longer of the cluster {known}")
+                    starting.result()
+                finally:
+                    met.cancel()
+                    starting.cancel()
                 self.problems.pop("kafka", None)
                 return broker
             except (KafkaError, OSError) as error:
+                again = again or lost.is_set()
                 self.problems["kafka"] = f"Kafka does not answer: {error!r}"
                 log.warning("%s: %s", self.service.name, self.problems["kafka"])
-                await broker.stop()
+                await _stopped(broker)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self.stopping.wait(), pause_s)
                 pause_s = min(pause_s * 2, 3)
@@ -240,6 +290,12 @@ class Worker:
                     raise
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.stopping.wait(), 3600)
+
+
+async def _stopped(broker: KafkaBroker) -> None:
+    """Stop it, with the batch in hand, within the time that the supervisor gives."""
+    with suppress(TimeoutError, KafkaError, OwnBug):
+        await asyncio.wait_for(broker.stop(), 6)
 
 
 def _reason(task: asyncio.Task[object]) -> BaseException | None:

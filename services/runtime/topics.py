@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 
 from schemas.topics import TOPICS
 from services.runtime.kafka import connection
 from services.runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+async def mend_topics(settings: Settings) -> None:
+    """As `ensure_topics`, on a broker that came back empty: whichever process notices first. Where this one may not
+    make topics, somebody else has to, and it goes on."""
+    try:
+        await ensure_topics(settings.kafka, embedded=settings.kafka_embedded)
+    except (TopicAuthorizationFailedError, ClusterAuthorizationFailedError) as error:
+        log.warning("topics are missing, and to make them is not allowed to us: %r", error)
 
 
 async def ensure_topics(bootstrap: str = "", *, embedded: bool = False) -> list[str]:

@@ -62,7 +62,7 @@ async def test_the_journal_goes_out_again_as_it_was(make_db: MakeDb, settings: S
         await outbox.append(tx, [opened(f"{prefix}-secret", "secret")])
     relay = Relay(db, settings, "/gotong/test/registry")
     assert await relay.move() == 11
-    await relay._drop_producer()
+    await relay._drop_link()
     first = await read(settings, prefix, 11)
     async with db.tx() as tx:
         await tx.execute("UPDATE journal SET payload = NULL WHERE subject LIKE '%-secret'")
