@@ -11,10 +11,12 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, ValidationError
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from services.runtime.cloudevents import Malformed
-from services.runtime.db import is_transient, to_json
+from services.runtime.db import TRANSIENT, is_transient, to_json
 
 log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -190,14 +192,23 @@ def install(app: FastAPI) -> None:
     async def _http(_: Request, error: HTTPException) -> Response:
         return answer(_plain("http", error.status_code, str(error.detail), str(error.detail), error.headers))
 
-    @app.exception_handler(Exception)
-    async def _other(request: Request, error: Exception) -> Response:
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(_: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # nobody is there to read it
+
+    async def other(request: Request, error: Exception) -> Response:
         if is_transient(error):
             log.warning("%s %s: the database does not answer: %r", request.method, request.url.path, error)
             return answer(Unavailable())
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
 
         return answer(_plain("internal", 500, "Our own fault", "this is our own fault and has been logged"))
+
+    app.add_exception_handler(Exception, other)
+    # By their own names as well: what only the handler of Exception takes is raised on to the server after it was
+    # answered, which would log a hundred lines for each request while the database is away.
+    for kind in (*TRANSIENT, DBAPIError):
+        app.add_exception_handler(kind, other)  # type: ignore[arg-type]
 
 
 def _plain(code: str, status: int, title: str, detail: str, headers: Mapping[str, str] | None = None) -> DomainError:
