@@ -20,7 +20,7 @@ import httpx
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from gotong.local.folders import cache_folder, scratch_folder
-from gotong.local.process import free_port
+from gotong.local.process import die_with_us, free_port
 from services.runtime import auth, vault
 from services.runtime.cloudevents import Envelope, Malformed, decode
 
@@ -53,7 +53,7 @@ class System:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gotong", "up", "--broker", self.broker, "--database", self.database,
                  "--data", str(self.data / "data"), "--port", str(self.port)],
-                cwd=self.data, env=env, stdout=log, stderr=log, start_new_session=True,
+                cwd=self.data, env=env, stdout=log, stderr=log, start_new_session=True, **die_with_us(),
             )  # fmt: skip
         while time.monotonic() - begun < within_s:
             with self.log.open("rb") as log:
