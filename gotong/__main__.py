@@ -21,6 +21,7 @@ COMMANDS = {
     "republish": "gotong.commands.republish:republish",
     "quarantine": "gotong.commands.quarantine:quarantine",
     "contracts": "gotong.commands.contracts:contracts",
+    "bench": "gotong.commands.bench:bench",
 }
 
 
