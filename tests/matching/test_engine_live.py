@@ -187,7 +187,7 @@ def arrays(w: World) -> Arrays:
 worlds = st.builds(World, st.integers(0, 2**32 - 1).map(Random), st.integers(0, 9), st.integers(0, 9), st.booleans())
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(worlds)
 def test_after_every_event_the_objective_is_that_of_a_full_solve(world: World) -> None:
     live = world.live(tax=0)
@@ -198,7 +198,7 @@ def test_after_every_event_the_objective_is_that_of_a_full_solve(world: World) -
         assert live.objective() == world.least()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(worlds, st.sampled_from((200, 1_500)))
 def test_a_switch_tax_keeps_the_proof_and_costs_at_most_its_worth(world: World, tax: int) -> None:
     live = world.live(tax)

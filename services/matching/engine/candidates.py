@@ -4,7 +4,7 @@
 optimum). One tree for each code, level and travel band keeps a need from meeting people who would never come so far.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from services.matching.engine import rules
-from services.matching.engine.model import EARTH_KM, Arrays, Bools, Floats, Settings, chord_of, km_of
+from services.matching.engine.model import EARTH_KM, Arrays, Bools, Floats, Ints, Settings, chord_of, km_of
 
 BANDS_KM = np.array([5.0, 7.0, 9.0, 12.0, 16.0, 25.0, 50.0, 100.0, 200.0, 500.0, 1000.0])
 CHUNK = 4_000_000
@@ -64,22 +64,17 @@ def _trees(a: Arrays, sources: npt.NDArray[np.int32], levels: npt.NDArray[np.int
     return out
 
 
-def candidates(a: Arrays, settings: Settings, needs: npt.NDArray[np.int32] | None = None) -> Arcs:
-    """Every pair that passes every hard rule. `needs` limits the search to some need lines."""
-    some = np.flatnonzero(a.need_quantity > 0).astype(np.int32) if needs is None else needs
-    holders = _by_code(a)
+Pick = Callable[[rules.Pairs, npt.NDArray[np.int32]], Bools]
+"""Of some feasible pairs and their costs, which to take. All pairs of a need come in a few calls, not in one."""
+
+
+def candidates(a: Arrays, settings: Settings, pick: Pick | None = None) -> Arcs:
+    """Every pair that passes every hard rule, or those among them that `pick` takes."""
     found: list[rules.Pairs] = []
-    key = a.need_code[some].astype(np.int64) * 256 + a.need_level[some]
-    # Nobody without capacity and no need closed by a zone is worth a look in a tree.
-    usable = (a.source_capacity > 0) & (a.source_minimum <= a.source_capacity)
-    for k in np.unique(key):
-        group = some[(key == k) & a.need_open[some]]
-        if int(k // 256) not in holders or not len(group):
-            continue
-        sources, levels = holders[int(k // 256)]
-        able = (levels >= k % 256) & usable[sources]
-        for h in _trees(a, sources[able], levels[able]):
-            found.extend(_query(a, settings, h, piece) for piece in _pieces(a, h, group))
+    for h, group in _searches(a):
+        for piece in _pieces(a, h, group):
+            pairs = _query(a, settings, h, piece)
+            found.append(pairs if pick is None else pairs.keep(pick(pairs, rules.costs(a, pairs, settings))))
     if not found:
         empty = np.zeros(0, np.int32)
         return Arcs(empty, empty, empty, np.zeros(0, np.float32))
@@ -94,6 +89,68 @@ def candidates(a: Arrays, settings: Settings, needs: npt.NDArray[np.int32] | Non
     )
     del found, need, source, order
     return Arcs(pairs.need, pairs.source, rules.costs(a, pairs, settings), pairs.km.astype(np.float32))
+
+
+def near_pairs(a: Arrays) -> int:
+    """How many pairs lie within reach of each other, before any other rule: what a plan would have to hold at most."""
+    return sum(
+        int(cKDTree(a.need_xyz[group]).count_neighbors(h.tree, _radius(h.reach_km))) for h, group in _searches(a)
+    )
+
+
+def cheapest(a: Arrays, first: int, always: Ints) -> Pick:
+    """Take the cheapest pairs of each need, `first` at least and more for larger needs, and whatever is in `always`
+    (need * sources + source, sorted)."""
+
+    def pick(p: rules.Pairs, cost: npt.NDArray[np.int32]) -> Bools:
+        order = np.lexsort((p.source, cost, p.need))
+        need = p.need[order]
+        rank = np.empty(len(need), np.int64)
+        rank[order] = np.arange(len(need)) - np.searchsorted(need, need)
+        key = p.need.astype(np.int64) * a.sources + p.source
+        mask: Bools = (rank < np.maximum(first, 4 * a.need_quantity[p.need])) | np.isin(key, always)
+        return mask
+
+    return pick
+
+
+def underpriced(value: Ints, price: Ints, most: int = 200) -> Pick:
+    """Take what the duals of a plan without these pairs say is missing from it, the worst of each need."""
+
+    def pick(p: rules.Pairs, cost: npt.NDArray[np.int32]) -> Bools:
+        reduced = cost + price[p.source] - value[p.need]
+        wrong = np.flatnonzero(reduced < 0)
+        wrong = wrong[np.lexsort((reduced[wrong], p.need[wrong]))]
+        need = p.need[wrong]
+        mask = np.zeros(len(cost), np.bool_)
+        mask[wrong[np.arange(len(wrong)) - np.searchsorted(need, need) < most]] = True
+        return mask
+
+    return pick
+
+
+def merged(a: Arrays, one: Arcs, two: Arcs) -> Arcs:
+    """Both, each pair once, sorted."""
+    key = np.concatenate([x.need.astype(np.int64) * a.sources + x.source for x in (one, two)])
+    _, at = np.unique(key, return_index=True)
+    return Arcs(*(np.concatenate((getattr(one, f), getattr(two, f)))[at] for f in Arcs.__slots__))
+
+
+def _searches(a: Arrays) -> Iterator[tuple[_Holders, npt.NDArray[np.int32]]]:
+    """The trees to search, each with the needs that look for somebody in it."""
+    some = np.flatnonzero(a.need_quantity > 0).astype(np.int32)
+    holders = _by_code(a)
+    key = a.need_code[some].astype(np.int64) * 256 + a.need_level[some]
+    # Nobody without capacity and no need closed by a zone is worth a look in a tree.
+    usable = (a.source_capacity > 0) & (a.source_minimum <= a.source_capacity)
+    for k in np.unique(key):
+        group = some[(key == k) & a.need_open[some]]
+        if int(k // 256) not in holders or not len(group):
+            continue
+        sources, levels = holders[int(k // 256)]
+        able = (levels >= k % 256) & usable[sources]
+        for h in _trees(a, sources[able], levels[able]):
+            yield h, group
 
 
 class Finder:

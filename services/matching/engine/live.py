@@ -113,7 +113,10 @@ class LivePlan:
             return {}
         if known is not None and self._alive[known]:
             old = self._index.needs[known]
-            if replace(old, quantity=line.quantity) == line and min(old.quantity, line.quantity) > 0:
+            same = {str(x) for x in old.exclude} == {str(x) for x in line.exclude}
+            # A line of nothing has no pairs to grow on.
+            some = min(old.quantity, line.quantity) > 0
+            if same and some and replace(old, quantity=line.quantity, exclude=line.exclude) == line:
                 more = line.quantity - old.quantity
                 if more > 0:
                     self._live.raise_quantity(known, more)
@@ -174,6 +177,10 @@ class LivePlan:
             needs, costs = np.zeros(0, np.int32), np.zeros(0, np.int32)
         else:
             needs, costs = candidates.feasible_needs(self._a, self._settings, s, levels, self._alive)
+            # Who was excluded by id stays so under a new number.
+            lines = (self._index.needs[i] for i in needs.tolist())
+            free = np.array([all(str(x) != key for x in line.exclude) for line in lines], np.bool_)
+            needs, costs = needs[free], costs[free]
         number = self._live.add_source(_units(source), needs, costs)
         assert number == s
         return self._changes()
@@ -187,6 +194,9 @@ class LivePlan:
     def exclude(self, need_id: Id, source: Id) -> dict[tuple[Id, Id], int]:
         """A decline, or the beginning of a cool-down."""
         i, s = self._need.get(str(need_id)), self._index.numbers.get(str(source))
+        if i is not None:
+            line = self._index.needs[i]
+            self._index.needs[i] = replace(line, exclude=(*line.exclude, source))
         if i is not None and s is not None:
             self._live.exclude(i, s)
         return self._changes()

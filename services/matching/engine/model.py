@@ -125,7 +125,9 @@ class Settings:
     `ladder` strict: no number of lower needs outweighs one unit of a higher severity. `policy_weights` are used with
     ladder "policy" and wherever bundles are weighed. The weights of cost parts are for one unit and sum to at most
     10,000; the in-level weights stay below one step of severity by construction. `lift_after_s`: a need that waits
-    longer than this counts one level higher (None: never).
+    longer than this counts one level higher (None: never). Beyond `most_pairs` near pairs (a crowded city) a plan
+    begins with the `first_pairs` cheapest of each need and adds what its prices ask for, until nothing is missing:
+    the same optimum in less memory and more time.
     """
 
     ladder: Literal["strict", "policy"] = "strict"
@@ -154,6 +156,8 @@ class Settings:
     zones: Sequence[HazardZone] = ()
     split_teams: bool = True
     lumpy_seconds: float = 5.0
+    most_pairs: int = 12_000_000
+    first_pairs: int = 64
     explain_unmet: int = 200
 
     def __post_init__(self) -> None:

@@ -77,16 +77,36 @@ def solve_arrays(
     arcs: Arcs | None = None,
 ) -> Solution:
     """The same on arrays. `kept`: (need, source) -> (units, tax). `arcs`: all feasible pairs where they are known."""
-    arcs = candidates.candidates(a, settings) if arcs is None else arcs
-    held = _kept_arcs(a, arcs, kept or {})
     weight = flow.unmet_weights(a, settings)
-    units, found = flow.solve_proved(a, arcs, weight, held, settings)
+    if arcs is None and candidates.near_pairs(a) > settings.most_pairs:
+        arcs, held, units, found = _sifted(a, settings, weight, kept or {})
+    else:
+        arcs = candidates.candidates(a, settings) if arcs is None else arcs
+        held = _kept_arcs(a, arcs, kept or {})
+        units, found = flow.solve_proved(a, arcs, weight, held, settings)
     least, method = flow.bound(a, arcs, weight, held, found), "flow"
     if bundles.broken(a, arcs, units):
         units, method, lumpy = _lumpy(a, arcs, weight, held, units, settings)
         least = max(least, lumpy)
     value, tax = flow.objective(a, arcs, weight, held, units)
     return Solution(arcs, units, weight, held, found, value, least, tax, method, bundles.incomplete(a, arcs, units))
+
+
+def _sifted(
+    a: Arrays, settings: Settings, weight: Ints, kept: Mapping[tuple[int, int], tuple[int, int]]
+) -> tuple[Arcs, KeptArcs, Ints, Duals]:
+    """The optimum over all pairs without ever holding all of them: solve for some, ask all others by the duals whether
+    one would help, add those, until none would. The duals then prove the plan for the whole."""
+    always = np.array(sorted(n * a.sources + s for n, s in kept), np.int64)
+    arcs = candidates.candidates(a, settings, candidates.cheapest(a, settings.first_pairs, always))
+    while True:
+        held = _kept_arcs(a, arcs, kept)
+        units, found = flow.solve_proved(a, arcs, weight, held, settings)
+        missing = candidates.candidates(a, settings, candidates.underpriced(found.value, found.price))
+        before, arcs = len(arcs), candidates.merged(a, arcs, missing)
+        # Kept pairs may stand below their value: they are in already.
+        if len(arcs) == before:
+            return arcs, held, units, found
 
 
 def _lumpy(
