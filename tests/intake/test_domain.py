@@ -17,7 +17,7 @@ from services.intake import domain, needs
 from services.intake.bodies import NeedIn, PlaceIn, ReportIn, hazard_code
 from services.intake.domain import Operation, Told
 from services.intake.needs import Ask
-from services.intake.rates import Rates
+from services.intake.rates import Rates, Window
 from services.runtime import clock
 from services.runtime.auth import Actor
 from services.runtime.problems import TooMany
@@ -388,6 +388,18 @@ def test_a_contact_is_bulk_after_ten_a_minute_and_free_again_later():
         assert rates.bulk(actor, "contact") is False
     finally:
         clock.reset()
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 5), st.floats(0, 40)), max_size=40))
+def test_a_window_sums_the_last_minute(steps):
+    window, at_s, seen = Window(), 1000.0, []
+    for key, amount, pause_s in steps:
+        at_s += pause_s
+        seen.append((key, amount, at_s))
+        total = window.add(key, amount, at_s)
+        surely = sum(n for k, n, t in seen if k == key and t > at_s - 60 + 0.5)  # half a second is one entry
+        at_most = sum(n for k, n, t in seen if k == key and t > at_s - 60)
+        assert surely <= total <= at_most
 
 
 def test_a_device_counts_like_a_contact():

@@ -289,3 +289,62 @@ async def test_the_loop_links_what_comes_and_stops_when_asked(client, db):
     finally:
         stopping.set()
     await asyncio.wait_for(loop, 5)
+
+
+async def test_corrections_while_the_linker_runs_leave_every_report_in_one_incident(client, db):
+    stopping = asyncio.Event()
+    loop = asyncio.create_task(run(db, stopping))
+    operator = bearer("operator")
+    statuses: list[int] = []
+
+    async def arrive() -> None:
+        for n in range(6):
+            asks = {"needs": [{"item": "boat", "quantity": n + 1}]}
+            await send(
+                client,
+                [*apart(10), *[FLOOD | asks | {"text": f"Banjir Kampung Melayu, perahu {n} {m}"} for m in range(5)]],
+            )
+
+    async def correct() -> None:
+        for n in range(12):
+            listed = (await client.get("/v1/incidents?limit=50", headers=operator)).json()["features"]
+            if len(listed) < 3:
+                await asyncio.sleep(0.05)
+                continue
+            one, other = listed[n % len(listed)]["id"], listed[(n + 1) % len(listed)]["id"]
+            whole = (await client.get(f"/v1/incidents/{one}", headers=operator)).json()["properties"]
+            reports = [report["report_id"] for report in whole["linked_reports"]]
+            path, body = (f"{one}/merge", {"into": other}) if n % 3 else (f"{one}/split", {"reports": reports[:1]})
+            answer = await client.post(f"/v1/incidents/{path}", json=body | {"reason": "test"}, headers=operator)
+            statuses.append(answer.status_code)
+
+    try:
+        await asyncio.gather(arrive(), correct(), correct())
+        async with asyncio.timeout(60):
+            while None in await incident_ids(db):
+                await asyncio.sleep(0.02)
+    finally:
+        stopping.set()
+        await asyncio.wait_for(loop, 10)
+    assert 200 in statuses and set(statuses) <= {200, 404, 409, 503}
+    async with db.tx() as tx:
+        wrong = await tx.fetch(
+            "SELECT i.incident_id, i.status, i.reports, count(r.report_id) AS held FROM incident i "
+            "FULL JOIN report r USING (incident_id) GROUP BY i.incident_id "
+            "HAVING i.incident_id IS NULL OR i.reports <> count(r.report_id) "
+            "OR (i.status = 'merged') <> (count(r.report_id) = 0)"
+        )
+        doubled = await tx.fetch(
+            "SELECT incident_id, item FROM need WHERE status <> 'withdrawn' GROUP BY 1, 2 HAVING count(*) > 1"
+        )
+        unasked = await tx.fetch(
+            "SELECT n.need_id FROM need n WHERE n.status <> 'withdrawn' AND n.quantity <> (SELECT max(a.quantity) "
+            "FROM need_ask a JOIN report r USING (report_id) WHERE a.need_id = n.need_id AND r.incident_id = n.incident_id)"
+        )
+    assert (wrong, doubled, unasked) == ([], [], [])
+    fresh = (await followed(db, Indexes())).snapshot()["incidents"]
+    async with db.tx() as tx:
+        rows = await tx.fetch("SELECT incident_id, array_agg(report_id) AS reports FROM report GROUP BY incident_id")
+    assert {row["incident_id"]: set(row["reports"]) for row in rows} == {
+        incident: set(held[0]) for incident, held in fresh.items() if held[0]
+    }
