@@ -25,6 +25,7 @@ from gotong.local.supervisor import Child, Log, Supervisor
 
 WORKERS = ("intake", "registry", "matching", "sitrep", "exchange")
 KAFKA_PORT = 9092
+PORT = 8000
 READY_WITHIN_S = 180.0
 
 
@@ -35,7 +36,7 @@ class Options:
     data: Path
     broker: str = "embedded"
     database: str = "embedded"
-    port: int = 8000
+    port: int = PORT
     demo: bool = False
     log: str = "text"
     env: dict[str, str] = field(default_factory=dict)
@@ -162,8 +163,9 @@ def _broker(options: Options, env: dict[str, str]) -> Child | None:
             raise LocalError(f"The broker {options.broker!r} is not known; give embedded, kafka or HOST:PORT.")
         env |= {"GOTONG_KAFKA": options.broker, "GOTONG_KAFKA_EMBEDDED": "false"}
         return None
-    # The port that every Kafka client expects, where it is free.
-    wanted = KAFKA_PORT if not port_taken(KAFKA_PORT) and options.port != KAFKA_PORT else None
+    # The port that every Kafka client expects, beside our own well-known one: whoever moves us to another port runs
+    # several of us, and two that start at once must not both find it free.
+    wanted = KAFKA_PORT if options.port == PORT and not port_taken(KAFKA_PORT) else None
     folder = options.data / f"broker-{options.broker}"
     if options.broker == "embedded":
         tansu = Tansu(folder, port=wanted)

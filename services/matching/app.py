@@ -1,8 +1,20 @@
 """Matching as a service: what is promised, by whom, and why."""
 
-from services.matching import planner, timers
+import asyncio
+
+from services.matching import timers
 from services.matching.api import router
 from services.matching.handlers import consumer
+from services.runtime.db import Database
 from services.runtime.service import Service
 
-service = Service("matching", router=router, consumer=consumer, loops=[planner.run, timers.run])
+
+async def plan(db: Database, stopping: asyncio.Event) -> None:
+    """The planner, loaded by the worker that runs it: OR-Tools and SciPy are a second and 100 MB that the web process,
+    which mounts the same service, need not spend."""
+    from services.matching import planner
+
+    await planner.run(db, stopping)
+
+
+service = Service("matching", router=router, consumer=consumer, loops=[plan, timers.run])

@@ -131,7 +131,7 @@ class Worker:
         for task in tasks:
             if task.get_name() not in ("relay",):
                 task.cancel()
-        await asyncio.wait(tasks, timeout=3)
+        await asyncio.wait(tasks, timeout=1)
         await self.db.close()
         if failed is not None and failed in tasks and failed.done() and not failed.cancelled() and failed.exception():
             raise SystemExit(1)
@@ -295,7 +295,7 @@ class Worker:
 async def _stopped(broker: KafkaBroker) -> None:
     """Stop it, with the batch in hand, within the time that the supervisor gives."""
     with suppress(TimeoutError, KafkaError, OwnBug):
-        await asyncio.wait_for(broker.stop(), 6)
+        await asyncio.wait_for(broker.stop(), 3)
 
 
 def _reason(task: asyncio.Task[object]) -> BaseException | None:
@@ -316,7 +316,7 @@ def _broker(settings: Settings) -> KafkaBroker:
     return KafkaBroker(
         settings.kafka,
         security=security,
-        graceful_timeout=5,
+        graceful_timeout=2.5,
         allow_auto_create_topics=False,
         enable_idempotence=not settings.kafka_embedded,
         metadata_max_age_ms=10_000,
