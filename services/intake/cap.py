@@ -239,7 +239,9 @@ def read_document(raw: bytes) -> Document:
         return Document("cap", (_reading(root, raw),))
     kind = _kind(root)
     if kind is None:
-        raise NotCap(f"the document is no CAP message but <{_local(root)}> of {_namespace(root) or 'no namespace'}", "/")
+        raise NotCap(
+            f"the document is no CAP message but <{_local(root)}> of {_namespace(root) or 'no namespace'}", "/"
+        )
     noted: list[Irregularity] = []
     entries = tuple(_entries(root, kind, noted))
     return Document(kind, tuple(_enclosed(root, kind, noted)), entries, tuple(noted[:_MOST_LISTED]))
@@ -316,7 +318,7 @@ def _look_over(raw: bytes) -> None:
 
 
 def _local(element: etree._Element) -> str:
-    return etree.QName(element).localname
+    return str(etree.QName(element).localname)
 
 
 def _namespace(element: etree._Element) -> str:
@@ -374,7 +376,7 @@ def _entries(root: etree._Element, kind: str, noted: list[Irregularity]) -> Iter
         at = f"/{wanted}[{number}]"
         if any(_local(e) == "alert" and _namespace(e) in _VERSIONS for e in entry.iter() if isinstance(e.tag, str)):
             continue
-        told = {_local(child): _clean(child.text) for child in reversed(list(_elements(entry)))}
+        told: dict[str, str | None] = {_local(child): _clean(child.text) for child in reversed(list(_elements(entry)))}
         link = _link(entry)
         guid = told.get("guid") or told.get("id") or link
         for name, there in (("guid" if kind == "rss" else "id", guid), ("link", link), ("title", told.get("title"))):
@@ -651,9 +653,7 @@ def _references(text: str | None, notes: _Notes) -> Iterator[Reference]:
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]{0,200}>")
 
 
-def _info(
-    element: etree._Element, at: str, names: str, sent: datetime, budget: list[int], notes: _Notes
-) -> Info:
+def _info(element: etree._Element, at: str, names: str, sent: datetime, budget: list[int], notes: _Notes) -> Info:
     part = _Part(element, at, _INFO, notes, names)
     categories = part.words("category", CATEGORIES)
     if not categories:
@@ -947,4 +947,3 @@ def plain_text(text: str) -> str:
     """A text without the HTML that some feeds put into it."""
     spaced = re.sub(r"(?i)<\s*(br|/p|/li|/div|/tr)\b[^<>]{0,200}>", "\n", text)
     return _MARKUP.sub("", spaced).strip()
-
