@@ -14,6 +14,7 @@ from schemas import (
     resources,
     responders,
     sitreps,
+    warnings,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "resources",
     "responders",
     "sitreps",
+    "warnings",
 ]
