@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
-import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
@@ -37,6 +36,7 @@ from services.runtime.quarantine import Raw
 from services.runtime.service import Service, build_app
 from services.runtime.settings import Settings
 from services.runtime.topics import ensure_topics
+from tests.databases import Databases
 
 os.environ.setdefault("GOTONG_SECRET_KEY", "tests-only-secret-which-is-long-enough")
 
@@ -134,17 +134,18 @@ def broker_settings(broker: Broker, dsn: str) -> Settings:
     return Settings(kafka=broker.address, kafka_embedded=isinstance(broker, Tansu), database=dsn)  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="session")
+def databases(postgres: Postgres, template: str) -> Databases:
+    """Where the databases of single tests come from."""
+    return Databases(postgres, template)
+
+
 @pytest_asyncio.fixture
-async def dsn(postgres: Postgres, template: str) -> AsyncIterator[str]:
-    """A fresh database for one test."""
-    name = f"t{uuid4().hex}"
-    connection = await asyncpg.connect(postgres.dsn("postgres"))
-    try:
-        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-        yield postgres.dsn(name)
-        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-    finally:
-        await connection.close()
+async def dsn(databases: Databases) -> AsyncIterator[str]:
+    """A database for one test, as the migrations leave it."""
+    name = await databases.take()
+    yield databases.server.dsn(name)
+    await databases.give_back(name)
 
 
 @pytest_asyncio.fixture
