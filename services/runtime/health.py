@@ -14,11 +14,13 @@ STALE = timedelta(seconds=5)
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """One service's state: `ok`, or why not. `lag` in records, `unpublished` in outbox rows."""
+    """One service's state: `ok`, or why not. `lag` in records, `unpublished` in outbox rows, `backlog_age_s` the age of
+    the oldest of those rows in seconds."""
 
     status: str
     lag: int = 0
     unpublished: int = 0
+    backlog_age_s: float = 0
     detail: str | None = None
     lag_by_topic: dict[str, int] = field(default_factory=dict)
     quarantined: int = 0
@@ -28,6 +30,7 @@ class Health:
             "status": self.status,
             "lag": self.lag,
             "unpublished": self.unpublished,
+            "backlog_age_s": round(self.backlog_age_s, 1),
             "quarantined": self.quarantined,
         }
         if self.lag_by_topic:
@@ -62,10 +65,17 @@ async def of(db: Database) -> Health:
     async with db.tx() as tx:
         rows = await tx.fetch("SELECT * FROM heartbeat WHERE at > $1", clock.now() - STALE)
         quarantined = await tx.fetchval("SELECT count(*) FROM quarantine WHERE state = 'refused'")
-        waiting = await tx.fetchval("SELECT count(*) FROM outbox")
+        outbox = await tx.fetchrow("SELECT count(*) AS waiting, min(time) AS oldest FROM outbox")
+    assert outbox is not None
+    waiting = outbox["waiting"]
+    age_s = max(0.0, (clock.now() - outbox["oldest"]).total_seconds()) if outbox["oldest"] else 0.0
     if not rows:
         return Health(
-            "down", unpublished=waiting, quarantined=quarantined, detail="no worker has reported for 5 seconds"
+            "down",
+            unpublished=waiting,
+            backlog_age_s=age_s,
+            quarantined=quarantined,
+            detail="no worker has reported for 5 seconds",
         )
     topics: dict[str, int] = {}
     for row in rows:
@@ -76,6 +86,7 @@ async def of(db: Database) -> Health:
         status="failing" if failing else "ok",
         lag=sum(row["lag"] for row in rows),
         unpublished=waiting,
+        backlog_age_s=age_s,
         detail=failing[0]["detail"] if failing else None,
         lag_by_topic=topics,
         quarantined=quarantined,
