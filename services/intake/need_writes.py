@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
@@ -441,6 +441,47 @@ async def _change(tx: Tx, need: Need, change: Mapping[str, Any], *, declare: boo
         reports = await _reports_of(tx, need["need_id"])
         await outbox.append(tx, [need_event(kind, need, reports, by=by, reason=reason)])
     return need
+
+
+# Readiness, from warnings
+
+
+async def draft_readiness(
+    tx: Tx, *, item: str | None, skill: str | None, quantity: int, severity: int, operation: str, exercise: bool,
+    point: tuple[float, float] | None, place: str | None, window: tuple[datetime, datetime], by: str, reason: str,
+) -> UUID:  # fmt: skip
+    """Draft a need of no incident, for something that is only foreseen; an operator declares it or drops it."""
+    now = clock.now()
+    lon, lat = point or (None, None)
+    need: Need = {
+        "need_id": uuid7(), "incident_id": None, "operation": operation, "exercise": exercise, "item": item,
+        "skill": skill, "unit": needs.unit_of(item, skill), "quantity": quantity, "figure": quantity,
+        "severity": severity, "status": "draft", "lon": lon, "lat": lat, "accuracy_m": None, "place": place,
+        "admin": None, "window_start": window[0], "window_end": window[1], "requires": {}, "bundle_id": None,
+        "people": None, "organisation": None, "small_contact": None, "made_at": now, "declared_at": None,
+        "updated_at": now, "by": by, "reason": reason,
+    }  # fmt: skip
+    await _write(tx, [need])
+    await outbox.append(tx, [need_event(NeedDrafted, need, [], by=by, reason=reason)])
+    return need["need_id"]  # type: ignore[no-any-return]
+
+
+async def prolong_readiness(tx: Tx, need_id: UUID, until: datetime, *, by: str, reason: str) -> None:
+    """Let a draft of a warning end when the warning now ends; what an operator has declared stays as declared."""
+    need = await need_row(tx, need_id, lock=True)
+    if need["status"] == "draft" and need["window_end"] != until and until > need["window_start"]:
+        need |= {"window_end": until, "by": by, "reason": reason, "updated_at": clock.now()}
+        await _write(tx, [need])
+        await outbox.append(tx, [need_event(NeedAmended, need, [], by=by, reason=reason)])
+
+
+async def withdraw_readiness(tx: Tx, need_id: UUID, *, drafts_only: bool, by: str, reason: str) -> bool:
+    """Withdraw a need of a warning, and whether that was done; `drafts_only` leaves one that was declared."""
+    need = await need_row(tx, need_id, lock=True)
+    if need["status"] == "withdrawn" or (drafts_only and need["status"] == "declared"):
+        return False
+    await _withdraw(tx, need, by=by, reason=reason)
+    return True
 
 
 # Confirmations
