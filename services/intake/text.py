@@ -136,6 +136,11 @@ def read(text: str) -> Reading:
     )
 
 
+def common_spelling(word: str) -> str:
+    """The common spelling of a lower-case word that people write in several ways; any other word as it is."""
+    return _SPELLING.get(word, word)
+
+
 def _word_before(tokens: list[str], i: int) -> str:
     """The word that a number belongs to: the nearest one before it, over `no`, `nomor` and two more numbers."""
     for token in tokens[i - 1 : i - 5 if i > 4 else None : -1] if i else ():
