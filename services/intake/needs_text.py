@@ -143,8 +143,10 @@ class LexiconReader:
         self._numbers: dict[str, float] = {str(word): float(n) for word, n in grammar["numbers"].items()}
         self._scales: dict[str, float] = {str(word): float(n) for word, n in grammar["scales"].items()}
         self._counters = frozenset(grammar["counters"])
-        self._packets: dict[str, dict[str, float]] = grammar["packets"]
-        self._per_person: dict[str, float] = grammar["per_person"]
+        self._packets = {
+            item: {word: float(size) for word, size in sizes.items()} for item, sizes in grammar["packets"].items()
+        }
+        self._per_person = {code: float(share) for code, share in grammar["per_person"].items()}
         self._not_count_before = frozenset(str(word) for word in grammar["not_count_before"])
         self._not_count_after = frozenset(str(word) for word in grammar["not_count_after"])
 
@@ -213,7 +215,11 @@ class LexiconReader:
         return (wanted,)
 
     def _needs(
-        self, words: Sequence[Token], found: dict[str, list[Hit]], mentions: Sequence[_Mention], people: Sequence[People]
+        self,
+        words: Sequence[Token],
+        found: dict[str, list[Hit]],
+        mentions: Sequence[_Mention],
+        people: Sequence[People],
     ) -> tuple[TextNeed, ...]:
         needs: list[TextNeed] = []
         for mention in mentions:
@@ -270,7 +276,8 @@ class LexiconReader:
                 i += 1
             value, first, last = self._number_starting(words, i)
             if value is not None:
-                counter = words[last + 1].word if last + 1 < len(words) and words[last + 1].word in self._counters else ""
+                following = words[last + 1].word if last + 1 < len(words) else ""
+                counter = following if following in self._counters else ""
         if value is None:
             return None, None
         factor = self._packets.get(thing.item or "", {}).get(counter, 1.0)
@@ -293,9 +300,10 @@ class LexiconReader:
         value = words[j].number if words[j].number is not None else self._numbers.get(words[j].word)
         if value is None or (j > 0 and words[j - 1].word in self._not_count_before):
             return None, i, i
-        if j > 0 and words[j - 1].word == "-" and words[j - 1].base in ("/", "-") and words[j].number is not None:
-            if words[j - 1].base == "/" or j < 2 or words[j - 2].number is None:
-                return None, i, i
+        # `05/12` and `RT-5` name a place; `20-30 orang` counts.
+        joined = j > 0 and words[j - 1].word == "-" and words[j].number is not None
+        if joined and (words[j - 1].base == "/" or j < 2 or words[j - 2].number is None):
+            return None, i, i
         return (value + 10 if scale < 0 else value * scale), j, i
 
     def _number_starting(self, words: Sequence[Token], i: int) -> tuple[float | None, int, int]:
@@ -371,7 +379,11 @@ class LexiconReader:
     # Urgency
 
     def _urgency(
-        self, words: Sequence[Token], found: dict[str, list[Hit]], people: Sequence[People], labels: frozenset[str],
+        self,
+        words: Sequence[Token],
+        found: dict[str, list[Hit]],
+        people: Sequence[People],
+        labels: frozenset[str],
         depth: Depth | None,
     ) -> tuple[Urgency, tuple[Span, ...]]:
         calm = _covered(found.get("urgency never_high", []))

@@ -38,8 +38,9 @@ _ENDINGS = ("nya", "kah", "lah", "pun", "ku", "mu")
 
 
 def data(name: str) -> Any:
-    """A data file of intake, read."""
-    return yaml.safe_load((resources.files("services.intake") / "data" / name).read_text(encoding="utf-8"))
+    """A data file of intake, read. Every value is a string: `yes`, `no` and `on` are words here."""
+    text = (resources.files("services.intake") / "data" / name).read_text(encoding="utf-8")
+    return yaml.load(text, Loader=yaml.BaseLoader)
 
 
 _WORDS = data("reading_words.yaml")
@@ -127,7 +128,9 @@ def tokens(text: str, speller: Speller | None = None) -> list[Token]:
     for found in _TOKEN.finditer(text):
         raw = found.group()
         start, end = found.span()
-        if raw[0].isdigit():
+        if raw == "2" and out and out[-1].end == start and end - out[-1].start > 3 and out[-1].word.isalpha():
+            out.append(Token(start, end, out[-1].word, out[-1].base, sentence))  # `ibu2` is `ibu ibu`
+        elif raw[0].isdigit():
             out.append(Token(start, end, raw, "#", sentence, number=_number(raw)))
         elif raw[0] in ".!?;\n":
             out.append(Token(start, end, raw[0], raw[0], sentence, break_=True))
@@ -199,9 +202,7 @@ class _Element:
 class Phrases:
     """Named groups of phrases, found together in one walk over the tokens."""
 
-    def __init__(
-        self, groups: Mapping[str, Iterable[str]], classes: Mapping[str, Sequence[str]] | None = None
-    ) -> None:
+    def __init__(self, groups: Mapping[str, Iterable[str]], classes: Mapping[str, Sequence[str]] | None = None) -> None:
         self._by_word: dict[str, list[tuple[str, str, tuple[_Element, ...]]]] = defaultdict(list)
         self._by_beginning: dict[str, list[tuple[str, str, tuple[_Element, ...]]]] = defaultdict(list)
         self._numbers: list[tuple[str, str, tuple[_Element, ...]]] = []
