@@ -65,6 +65,7 @@ def random_need(r: Random, k: int, bundles: bool = False) -> NeedLine:
         certificates=some(r, "c1", "c2") if skill else frozenset(),
         languages=some(r, "id", "jv") if skill else frozenset(),
         declared_at=r.choice((None, NOW - hours(r))),
+        area=r.choice((None, "a1", "a1", "a2")),
         bundle_id=r.choice((None, "b1", "b2")) if bundles else None,
         exclude=r.choice((frozenset(), frozenset(), frozenset({"r0", "l0"}))),
         duration_s=r.choice((None, r.randint(1800, 6 * 3600))) if skill else None,
@@ -120,6 +121,7 @@ def cases(draw: st.DrawFn, bundles: bool = False, minimum: bool = False) -> Case
             ladder=r.choice(("strict", "strict", "policy")),
             zones=r.choice(((), (), (ZONE,))),
             lift_after_s=r.choice((None, 10 * 3600)),
+            equity_weight=r.choice((0, 6000, 12_000)),
             split_teams=not minimum or r.random() < 0.5,
         ),
     )
@@ -159,8 +161,6 @@ def by_highs(case: Case, plan: Plan, kept: list[Kept]) -> int:
     needs, people, stock, options = case
     cost = cost_of(case)
     pairs = sorted(cost)
-    if not pairs:
-        return sum(plan.weights[n.need_id] * n.quantity for n in needs)
     units: Counter[tuple[str, str]] = Counter()
     tax: dict[tuple[str, str], int] = {}
     for k in kept:
@@ -171,11 +171,19 @@ def by_highs(case: Case, plan: Plan, kept: list[Kept]) -> int:
     has = {k: s.quantity if isinstance(s, Lot) else s.capacity for k, s in source.items()}
     need = {str(n.need_id): n for n in needs}
     groups = sorted({str(n.bundle_id) for n in needs if n.bundle_id is not None})
-    # Columns: units x, kept units given up m, team goes z (binary), bundle served y (binary).
+    # Columns: units x, kept units given up m, team goes z (binary), bundle served y (binary), units of an area and a
+    # severity unmet at a discount d (two rows of them).
     n, g = len(pairs), len(groups)
+    areas: dict[tuple[str, int], list[NeedLine]] = {}
+    for one_need in needs:
+        if one_need.area is not None and one_need.bundle_id is None:
+            level = plan.lifted.get(one_need.need_id, one_need.severity)
+            areas.setdefault((one_need.area, level), []).append(one_need)
+    room = [(k, sum(line.quantity for line in lines)) for k, lines in areas.items()]
+    discounts = [q // 4 for _, q in room] + [q // 2 - q // 4 for _, q in room]
     most = [min(has[s], need[i].quantity) for i, s in pairs]
     held = [min(units[p], m) for p, m in zip(pairs, most, strict=True)]
-    width = 3 * n + g
+    width = 3 * n + g + len(discounts)
     objective = np.zeros(width)
     rows: list[Any] = []
     low: list[float] = []
@@ -202,6 +210,13 @@ def by_highs(case: Case, plan: Plan, kept: list[Kept]) -> int:
         row(dict.fromkeys(mine, 1.0), 0, capacity)
         if isinstance(source[s], Responder) and capacity > 1 and not options.split_teams:
             row({2 * n + k: 1.0 for k in mine}, 0, 1)
+    for at, (area, wanted) in enumerate(room):
+        # Discounted units are among the unmet ones: discounted + served <= wanted.
+        ids = {str(line.need_id) for line in areas[area]}
+        served = {k: 1.0 for k, p in enumerate(pairs) if p[0] in ids}
+        row({**served, 3 * n + g + at: 1.0, 3 * n + g + len(room) + at: 1.0}, -np.inf, wanted)
+        objective[3 * n + g + at] = -options.equity_weight
+        objective[3 * n + g + len(room) + at] = -(options.equity_weight - options.equity_weight * 2 // 5)
     for k, (i, s) in enumerate(pairs):
         objective[k] = cost[i, s] - plan.weights[need[i].need_id]
         objective[n + k] = tax.get((i, s), 0)
@@ -210,10 +225,12 @@ def by_highs(case: Case, plan: Plan, kept: list[Kept]) -> int:
         least = one.minimum_team if isinstance(one, Responder) else 1
         row({k: 1.0, 2 * n + k: -float(least)}, 0, np.inf)
         row({k: 1.0, 2 * n + k: -float(most[k])}, -np.inf, 0)
+    if not width:
+        return fixed
     result = milp(
         objective,
         integrality=np.ones(width),
-        bounds=Bounds(0, np.array([*most, *held, *([1] * n), *([1] * g)], float)),
+        bounds=Bounds(0, np.array([*most, *held, *([1] * n), *([1] * g), *discounts], float)),
         constraints=LinearConstraint(np.array(rows), low, high),
         options={"mip_rel_gap": 0},
     )
@@ -327,10 +344,21 @@ def test_no_greedy_plan_leaves_less_of_a_higher_severity(case: Case) -> None:
 
 
 @quick
+@given(cases())
+def test_equity_age_and_vulnerability_never_change_what_is_unmet_of_a_severity(case: Case) -> None:
+    needs, people, stock, options = case
+    options = replace(options, ladder="strict", equity_weight=12_000)
+    plain = replace(options, equity_weight=0, age_weight=0, vulnerability_weight=0)
+    with_all, without = (solve(needs, people, stock, one, now=NOW) for one in (options, plain))
+    assert with_all.gap == without.gap == 0
+    assert severity_vector(case, with_all) == severity_vector(case, without)
+
+
+@quick
 @given(cases(), seeds.map(lambda r: random_responder(r, 99)))
 def test_one_more_responder_never_makes_it_worse(case: Case, extra: Responder) -> None:
     needs, people, stock, options = case
-    # Policy weights, rarity and lift do not depend on who is there; rarity does, so it is left out here.
+    # Policy weights, equity and lift do not depend on who is there; rarity does, so it is left out here.
     options = replace(options, ladder="policy", rarity_weight=0)
     before = solve(needs, people, stock, options, now=NOW)
     assert solve(needs, [*people, extra], stock, options, now=NOW).objective <= before.objective
@@ -340,7 +368,8 @@ def test_one_more_responder_never_makes_it_worse(case: Case, extra: Responder) -
 @given(cases(), seeds.map(lambda r: random_need(r, 99)))
 def test_one_more_need_costs_between_nothing_and_its_whole_weight(case: Case, extra: NeedLine) -> None:
     needs, people, stock, options = case
-    options = replace(options, ladder="policy", rarity_weight=0)
+    # Of more units a quarter is more: by equity another need can make the old ones lighter.
+    options = replace(options, ladder="policy", rarity_weight=0, equity_weight=0)
     before = solve(needs, people, stock, options, now=NOW)
     after = solve([*needs, extra], people, stock, options, now=NOW)
     assert 0 <= after.objective - before.objective <= after.weights[extra.need_id] * extra.quantity
@@ -471,6 +500,35 @@ def test_waiting_lifts_a_need_by_one_level_and_says_so() -> None:
     assert plan.lifted == {"old": 3}
     assert list(plan.unmet) == ["new"]
     assert plan.unmet_by_severity[2] == 1
+    both = solve([old], [], [], Settings(lift_after_s=24 * 3600), now=NOW)
+    assert "It has waited so long that it counts as severity 3, not 2." in unmet_sentences(old, both, "en")
+    assert any("tingkat 3, bukan 2" in sentence for sentence in unmet_sentences(old, both, "id"))
+
+
+def test_areas_share_what_is_scarce_inside_one_severity_only() -> None:
+    # Four medics for eight units, all a little nearer to the north.
+    north = [need(need_id=f"n{k}", area="north", lat=-6.19) for k in range(4)]
+    south = [need(need_id=f"s{k}", area="south", lat=-6.23) for k in range(4)]
+    medics = [responder(responder_id=f"r{k}") for k in range(4)]
+
+    def served(plan: Plan) -> Counter[str]:
+        return Counter(str(x.need_id)[0] for x in plan.assignments)
+
+    alone = solve([*north, *south], medics, [], Settings(equity_weight=0), now=NOW)
+    assert served(alone) == {"n": 4}
+    plan = solve([*north, *south], medics, [], Settings(), now=NOW)
+    assert served(plan) == {"n": 2, "s": 2}
+    assert check_plan([*north, *south], medics, Settings(), plan, NOW) == []
+    assert all(x.other is None or str(x.other).startswith("r") for x in plan.assignments)
+    assert set(plan.prices) <= {x.responder_id for x in medics}
+    # The north's needs are graver: equity does not reach over.
+    graver = [replace(one, severity=4) for one in north]
+    assert served(solve([*graver, *south], medics, [], Settings(), now=NOW)) == {"n": 4}
+
+
+def test_weights_inside_a_severity_that_reach_a_step_are_refused() -> None:
+    with pytest.raises(ValueError, match="not less than a step"):
+        Settings(age_weight=9000, vulnerability_weight=5000, equity_weight=6000)
 
 
 def test_one_critical_unit_outweighs_any_number_of_lower_ones() -> None:
@@ -585,8 +643,11 @@ def test_times_without_a_zone_and_repeated_ids_are_refused() -> None:
 @given(cases(), seeds)
 def test_a_live_plan_equals_a_full_plan_of_what_is_there_after_every_event(case: Case, r: Random) -> None:
     needs, people, stock, options = case
-    # Rarity is judged by who is there at the full plan; no tax, so that nothing may differ.
-    options = replace(options, ladder="policy", rarity_weight=0, switch_tax={"proposed": 0, "offered": 0})
+    # Rarity is judged by who is there at the full plan, equity by how much was wanted then; no tax, so that nothing may
+    # differ.
+    options = replace(
+        options, ladder="policy", rarity_weight=0, equity_weight=0, switch_tax={"proposed": 0, "offered": 0}
+    )
     live = LivePlan(needs, people, stock, options, now=NOW)
     here = {n.need_id: n for n in needs}
     who: dict[Any, Responder | Lot] = {**{p.responder_id: p for p in people}, **{x.lot_id: x for x in stock}}
@@ -637,6 +698,36 @@ def test_a_live_plan_equals_a_full_plan_of_what_is_there_after_every_event(case:
         assert live.objective() == full.objective, event
     assert sum(units for _, _, units in live.assignments()) == full.met
     assert live.unmet() == full.unmet
+
+
+@settings(quick, max_examples=60)
+@given(cases(), seeds)
+def test_equity_is_kept_event_by_event(case: Case, r: Random) -> None:
+    needs, people, stock, options = case
+    options = replace(
+        options, ladder="policy", rarity_weight=0, equity_weight=9000, switch_tax={"proposed": 0, "offered": 0}
+    )
+    live = LivePlan(needs, people, stock, options, now=NOW)
+    who = {p.responder_id: p for p in people}
+    same = True
+    for k in range(6):
+        event = r.choice(("source", "gone", "need"))
+        if event == "source":
+            who[f"r{50 + k}"] = random_responder(r, 50 + k)
+            live.put_source(who[f"r{50 + k}"])
+        elif event == "gone" and who:
+            live.drop_source(who.pop(r.choice(sorted(who, key=str))).responder_id)
+        elif event == "need":
+            # A quarter of an area is what it was at the full plan, so from here on no other plan need be equal.
+            same = False
+            live.put_need(random_need(r, 50 + k))
+        assert live.faults() == []
+        if same:
+            full = solve(needs, list(who.values()), stock, options, now=NOW)
+            assert live.objective() == full.objective
+            assert sum(live.unmet().values()) == full.units - full.met
+    ids = {str(s) for _, s, _ in live.assignments()}
+    assert ids <= {str(one) for one in who} | {str(x.lot_id) for x in stock}
 
 
 def test_a_live_plan_says_what_each_event_moved() -> None:

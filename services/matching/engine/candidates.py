@@ -6,6 +6,7 @@ optimum). One tree for each code, level and travel band keeps a need from meetin
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ class Arcs:
 
     need: npt.NDArray[np.int32]
     source: npt.NDArray[np.int32]
-    cost: npt.NDArray[np.int32]
+    cost: npt.NDArray[np.integer[Any]]  # 32 bits, but for allowances, which cost as much as a need weighs
     km: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
@@ -69,7 +70,7 @@ Pick = Callable[[rules.Pairs, npt.NDArray[np.int32]], Bools]
 
 
 def candidates(a: Arrays, settings: Settings, pick: Pick | None = None) -> Arcs:
-    """Every pair that passes every hard rule, or those among them that `pick` takes."""
+    """Every pair that passes every hard rule, or those among them that `pick` takes; not the allowances."""
     found: list[rules.Pairs] = []
     for h, group in _searches(a):
         for piece in _pieces(a, h, group):

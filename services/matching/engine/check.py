@@ -4,7 +4,7 @@ Shares no code with `rules` or `flow` on purpose; slow. Tests and soaks run it o
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from math import asin, ceil, cos, radians, sin, sqrt
 
@@ -185,9 +185,28 @@ def check_plan(
     weights = {str(k): v for k, v in plan.weights.items()}
     value = sum(one.cost * one.quantity for one in plan.assignments) + plan.switch_tax_paid
     value += sum(weights[key] * amount for key, amount in unmet.items())
+    value -= _equity_discount(needs, unmet, plan, settings)
     if value != plan.objective or plan.gap != plan.objective - plan.bound or plan.gap < 0:
         wrong.append(f"objective {plan.objective} is not {value}, or it lies below its bound {plan.bound}")
     return wrong
+
+
+def _equity_discount(needs: Sequence[NeedLine], unmet: Mapping[str, int], plan: Plan, settings: Settings) -> int:
+    """What unmet units cost less than their weight: all of the equity weight for those up to a quarter of what one area
+    wants of one severity, three fifths for those up to a half."""
+    lifted = {str(k): v for k, v in plan.lifted.items()}
+    wanted: Counter[tuple[str, int]] = Counter()
+    lacks: Counter[tuple[str, int]] = Counter()
+    for n in needs:
+        if n.area is not None and n.bundle_id is None:
+            group = n.area, lifted.get(str(n.need_id), n.severity)
+            wanted[group] += n.quantity
+            lacks[group] += unmet.get(str(n.need_id), 0)
+    total, dearer = 0, settings.equity_weight - settings.equity_weight * 2 // 5
+    for group, amount in lacks.items():
+        quarter, half = wanted[group] // 4, wanted[group] // 2
+        total += settings.equity_weight * min(amount, quarter) + dearer * min(max(amount - quarter, 0), half - quarter)
+    return total
 
 
 def _id(source: Responder | Lot) -> Id:

@@ -14,6 +14,7 @@ from services.matching.engine.model import (
     UNREACHED,
     Arrays,
     Assignment,
+    Bools,
     Ints,
     Lot,
     NeedLine,
@@ -75,21 +76,24 @@ class Standing:
     price: int
 
 
-def standings(arcs: Arcs, weight: Ints, found: Duals, used: Ints) -> list[Standing]:
-    """Standing of each used arc. Prices come from the duals: the direct costs of a swap and all that it sets off."""
+def standings(arcs: Arcs, weight: Ints, found: Duals, used: Ints, unmet: Bools) -> list[Standing]:
+    """Standing of each used arc. Prices come from the duals: the direct costs of a swap and all that it sets off.
+
+    `unmet` marks arcs whose units are unmet ones.
+    """
     total = found.price[arcs.source] + arcs.cost
     needs = arcs.need[used]
     first, last = np.searchsorted(arcs.need, needs), np.searchsorted(arcs.need, needs + 1)
     out = []
     for e, i, lo, hi in zip(used.tolist(), needs.tolist(), first.tolist(), last.tolist(), strict=True):
-        rank = 1 + int((arcs.cost[lo:hi] < arcs.cost[e]).sum())
+        rank, feasible = 1 + int((arcs.cost[lo:hi] < arcs.cost[e]).sum()), int((~unmet[lo:hi]).sum())
         own, others = int(total[e]), total[lo:hi].copy()
         others[e - lo] = UNREACHED
         k = int(np.argmin(others))
-        if others[k] < weight[i]:
-            out.append(Standing(rank, hi - lo, int(arcs.source[lo + k]), max(int(others[k]) - own, 0)))
+        if others[k] < weight[i] and not unmet[lo + k]:
+            out.append(Standing(rank, feasible, int(arcs.source[lo + k]), max(int(others[k]) - own, 0)))
         else:
-            out.append(Standing(rank, hi - lo, None, max(int(weight[i]) - own, 0)))
+            out.append(Standing(rank, feasible, None, max(min(int(weight[i]), int(others[k])) - own, 0)))
     return out
 
 
@@ -213,6 +217,14 @@ def unmet_sentences(need: NeedLine, plan: Plan, language: Language) -> list[str]
             f"{units} of {need.quantity} {need.code} unmet.",
         )[k]
     ]
+    lifted = plan.lifted.get(need.need_id)
+    if lifted:
+        sentences.append(
+            (
+                f"Karena sudah lama menunggu, kebutuhan ini dihitung sebagai tingkat {lifted}, bukan {need.severity}.",
+                f"It has waited so long that it counts as severity {lifted}, not {need.severity}.",
+            )[k]
+        )
     counts = plan.filters.get(need.need_id)
     if counts:
         told, last = [], None

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ortools.graph.python import min_cost_flow
 
 from services.matching.engine.candidates import Arcs
-from services.matching.engine.model import COST_MAX, UNREACHED, Arrays, Ints, Settings
+from services.matching.engine.model import COST_MAX, UNREACHED, Arrays, Bools, Ints, Settings
 
 
 @dataclass(slots=True)
@@ -37,17 +37,61 @@ def unmet_weights(a: Arrays, settings: Settings) -> Ints:
     return strict_step(a.needs, a.sources, settings) * a.need_severity + a.need_extra
 
 
+def with_allowance_arcs(a: Arrays, arcs: Arcs) -> Arcs:
+    """All pairs, and an arc from each need to each allowance of its group; `priced` says what they cost."""
+    if not len(a.allowance):
+        return arcs
+    order = np.argsort(a.allowance[:, 1], kind="stable")
+    by_group = a.allowance[order]
+    able = np.flatnonzero((a.group >= 0) & (a.need_quantity > 0))
+    first, last = (np.searchsorted(by_group[:, 1], a.group[able], side) for side in ("left", "right"))
+    count = last - first
+    need = np.repeat(able, count)
+    at = np.arange(len(need)) - np.repeat(np.cumsum(count) - count - first, count)
+    key = np.concatenate((arcs.need.astype(np.int64) * a.sources + arcs.source, need * a.sources + by_group[at, 0]))
+    zero = np.zeros(len(need))
+    _, place = np.unique(key, return_index=True)
+    return Arcs(
+        np.concatenate((arcs.need, need.astype(np.int32)))[place],
+        np.concatenate((arcs.source, by_group[at, 0].astype(np.int32)))[place],
+        np.concatenate((arcs.cost, zero.astype(np.int32)))[place],
+        np.concatenate((arcs.km, zero.astype(np.float32)))[place],
+    )
+
+
+def priced(a: Arrays, arcs: Arcs, weight: Ints) -> Arcs:
+    """The same arcs, with what allowances cost under these weights: the weight of an unmet unit less the discount."""
+    if not len(a.allowance):
+        return arcs
+    discount = np.full(a.sources, -1, np.int64)
+    discount[a.allowance[:, 0]] = a.allowance[:, 2]
+    on = np.flatnonzero(discount[arcs.source] >= 0)
+    cost = arcs.cost.astype(np.int64)
+    cost[on] = weight[arcs.need[on]] - discount[arcs.source[on]]
+    return Arcs(arcs.need, arcs.source, cost, arcs.km)
+
+
+def allowed(a: Arrays, arcs: Arcs) -> Bools:
+    """Which arcs lead to allowances: their units are unmet."""
+    is_one = np.zeros(a.sources, np.bool_)
+    is_one[a.allowance[:, 0]] = True
+    on: Bools = is_one[arcs.source]
+    return on
+
+
 def strict_step(needs: int, sources: int, settings: Settings) -> int:
     """One step of the strict ladder.
 
     A linear ladder suffices: the difference of two flows falls apart into simple cycles, and each changes at most one
     unit of one severity for one unit of another while it meets every need at most once. So one step must only outweigh
-    the costs along a single cycle (COST_MAX and a switch tax per need on it) and the in-level extras. Rounded up to a
-    power of two, so that a few more needs later change no weight.
+    the costs along a single cycle (COST_MAX and a switch tax per need on it; through an allowance, one unit of a
+    severity for another of the same, which differ by in-level extras) and the in-level extras. Rounded up to a power
+    of two, so that a few more needs later change no weight.
     """
     along = 1 << (max(min(needs, sources), 30) + 2).bit_length()
     tax = max(settings.switch_tax.values(), default=0)
-    step = along * (COST_MAX + tax) + settings.age_weight + settings.vulnerability_weight + 1
+    swap = settings.age_weight + settings.vulnerability_weight if settings.equity_weight else 0
+    step = along * (COST_MAX + tax + swap) + settings.in_level + 1
     # Cost scaling multiplies costs by the number of nodes.
     if 4 * step * (needs + sources + 3) >= 2**62:
         raise OverflowError("too many needs for whole-number weights; plan the operation in parts")
@@ -92,10 +136,10 @@ def solve_proved(a: Arrays, arcs: Arcs, weight: Ints, kept: KeptArcs, settings: 
     ladder itself solved.
     """
     tax = int(kept.tax.max(initial=0))
-    step = 5 * (COST_MAX + tax) + settings.age_weight + settings.vulnerability_weight
+    step = 5 * (COST_MAX + tax) + settings.in_level
     gentle = step * a.need_severity + a.need_extra
     if settings.ladder == "strict" and int(gentle.max(initial=0)) < int(weight.max(initial=0)):
-        units = solve_flow(a, arcs, gentle, kept)
+        units = solve_flow(a, priced(a, arcs, gentle), gentle, kept)
         found = duals(a, arcs, weight, kept, units, rounds=1000)
         if found is not None:
             return units, found

@@ -16,6 +16,7 @@ a third more critical units unmet).
 from collections.abc import Iterator
 from heapq import heappop, heappush
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,13 +52,13 @@ class Live:
         self.short = self.quantity - np.bincount(arcs.need, units, a.needs).astype(np.int64)
         first = np.searchsorted(arcs.need, np.arange(a.needs + 1)).tolist()
         self.arc_source: list[Sources] = [arcs.source[first[i] : first[i + 1]] for i in range(a.needs)]
-        self.arc_cost: list[npt.NDArray[np.int32]] = [arcs.cost[first[i] : first[i + 1]] for i in range(a.needs)]
+        self.arc_cost: list[npt.NDArray[np.integer[Any]]] = [arcs.cost[first[i] : first[i + 1]] for i in range(a.needs)]
         by_source = Incidence(arcs, a.sources, np.arange(a.sources))
         self._back_first = by_source.first
         self._back_need = arcs.need[by_source.arc]
         self._back_cost = arcs.cost[by_source.arc].astype(np.int64)
         # Needs that joined since, 32 to a chunk: one by one they would cost each new need a millisecond.
-        self._joined: list[tuple[int, Sources, npt.NDArray[np.int32]]] = []
+        self._joined: list[tuple[int, Sources, npt.NDArray[np.integer[Any]]]] = []
         self._chunks: list[_Chunk] = []
         self._back_new: dict[int, tuple[Sources, Ints]] = {}
         # Units of a pair with cost and tax of each, by source and by need.
@@ -65,6 +66,8 @@ class Live:
         self.at_need: dict[int, dict[int, list[int]]] = {}
         self.changes: dict[Pair, int] = {}
         self.hops = 0
+        # Units left unmet at a discount stand there: nobody minds if they move.
+        self.free = set(a.allowance[:, 0].tolist())
         for arc in np.flatnonzero(units).tolist():
             self._place(int(arcs.need[arc]), int(arcs.source[arc]), int(units[arc]), int(arcs.cost[arc]))
         held = solution.kept
@@ -116,7 +119,7 @@ class Live:
         return wrong
 
     # -------------------------------------------------------------------------------------------------------- events
-    def add_need(self, quantity: int, weight: int, sources: Sources, costs: npt.NDArray[np.int32]) -> int:
+    def add_need(self, quantity: int, weight: int, sources: Sources, costs: npt.NDArray[np.integer[Any]]) -> int:
         """A new line with its feasible sources (sorted) and their costs; gives its number."""
         i = len(self.arc_source)
         self.arc_source.append(sources)
@@ -232,7 +235,11 @@ class Live:
     def _place(self, i: int, s: int, units: int, cost: int) -> None:
         held = self.at_source.setdefault(s, {}).get(i)
         if held is None:
-            self.at_source[s][i] = self.at_need.setdefault(i, {})[s] = [units, cost, self.tax]
+            self.at_source[s][i] = self.at_need.setdefault(i, {})[s] = [
+                units,
+                cost,
+                0 if s in self.free else self.tax,
+            ]
         else:
             held[0] += units
         self.changes[i, s] = self.changes.get((i, s), 0) + units
@@ -432,7 +439,7 @@ class Live:
 class _Chunk:
     """The pairs of some needs, by source."""
 
-    def __init__(self, joined: list[tuple[int, Sources, npt.NDArray[np.int32]]]) -> None:
+    def __init__(self, joined: list[tuple[int, Sources, npt.NDArray[np.integer[Any]]]]) -> None:
         source = np.concatenate([sources for _, sources, _ in joined])
         order = np.argsort(source, kind="stable")
         self._source = source[order]

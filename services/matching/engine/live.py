@@ -1,14 +1,17 @@
 """A plan over plain data that follows events: `LivePlan`, what a planner keeps in memory between two full plans."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
 
-from services.matching.engine import candidates, flow
-from services.matching.engine.incremental import Live
+from services.matching.engine import candidates, flow, rules
+from services.matching.engine.incremental import FAR, Live
 from services.matching.engine.model import (
+    PARTS,
+    UNREACHED,
+    Assignment,
     Id,
     Kept,
     Lot,
@@ -16,20 +19,21 @@ from services.matching.engine.model import (
     Responder,
     Settings,
     encode,
+    km_of,
     source_id,
     with_need,
     with_source,
 )
-from services.matching.engine.solve import kept_pairs, solve_arrays
+from services.matching.engine.solve import instant, kept_pairs, plan_of, solve_arrays
 
 
 class LivePlan:
     """The full plan for one instant, then one event at a time.
 
-    Every event returns what it moved: {(need, source): units won or lost}. `now`, the ladder's step and what makes a
-    skill rare stay as they were at the full plan; make a new one on a timer, from the tables, and tell it by `kept`
-    what is in force. Lines of bundles, teams that may not be split, and teams with a minimum are decided by full plans
-    only: here they and their units stay as they are.
+    `plan` is the full plan as it was made. Every event returns what it moved: {(need, source): units won or lost}.
+    `now`, the ladder's step and what makes a skill rare stay as they were at the full plan; make a new one on a timer,
+    from the tables, and tell it by `kept` what is in force. Lines of bundles, teams that may not be split, and teams
+    with a minimum are decided by full plans only: here they and their units stay as they are.
     """
 
     def __init__(
@@ -46,11 +50,13 @@ class LivePlan:
         arcs = candidates.candidates(a, settings)
         solution = solve_arrays(a, settings, kept_pairs(kept, index, settings), arcs)
         self._settings, self._index = settings, index
+        self.plan = plan_of(a, index, settings, solution)
         # A ladder whose every step is the same, so that a need that comes later is weighed like one that was there.
         self._step = flow.strict_step(a.needs, a.sources, settings)
         lumpy = a.source_whole | (a.source_minimum > 1)
         self.fixed: list[tuple[Id, Id, int]] = []
         if lumpy.any() or (a.bundle >= 0).any():
+            arcs = solution.arcs
             out = (a.bundle >= 0)[arcs.need] | lumpy[arcs.source]
             fixed = np.where(out, solution.units, 0)
             self.fixed = [
@@ -69,7 +75,8 @@ class LivePlan:
             arcs, units = arcs.keep(stay), solution.units[stay]
             tax = settings.switch_tax["proposed"]
             held = {
-                (int(arcs.need[e]), int(arcs.source[e])): (int(units[e]), tax) for e in np.flatnonzero(units).tolist()
+                (int(arcs.need[e]), int(arcs.source[e])): (int(units[e]), tax)
+                for e in np.flatnonzero((units > 0) & ~flow.allowed(a, arcs)).tolist()
             }
             held |= {
                 pair: (held[pair][0], max(tax, was))
@@ -86,11 +93,72 @@ class LivePlan:
     # ------------------------------------------------------------------------------------------------------- reading
     def assignments(self) -> list[tuple[Id, Id, int]]:
         """(need, source, units) of the plan as it stands, fixed ones first."""
-        return self.fixed + [(*self._ids(i, s), units) for i, s, units, _ in self._live.pairs()]
+        free = self._live.free
+        return self.fixed + [(*self._ids(i, s), units) for i, s, units, _ in self._live.pairs() if s not in free]
+
+    def line(self, need_id: Id, source: Id) -> Assignment | None:
+        """The units planned for a pair as an assignment, with its reasons as of now; None: nothing is planned for it
+        (or it is fixed, and stands in `plan`)."""
+        i, s = self._need.get(str(need_id)), self._index.numbers.get(str(source))
+        held = None if i is None or s is None else self._live.at_need.get(i, {}).get(s)
+        if held is None or i is None or s is None:
+            return None
+        a, settings, one, line = self._a, self._settings, self._index.sources[s], self._index.needs[i]
+        level = 0 if isinstance(one, Lot) else one.skills[line.code]
+        km = km_of(np.linalg.norm(a.source_xyz[[s]] - a.need_xyz[[i]], axis=1))
+        pair = rules.Pairs(np.array([i], np.int32), np.array([s], np.int32), km, np.array([level], np.int8))
+        split = rules.parts(a, pair, settings)[:, 0]
+        _, begin, finish = rules.times(a, pair, settings)
+        first, last = rules.taken_up(a, pair, begin, finish, settings)
+        sources, costs = self._live.arc_source[i], self._live.arc_cost[i]
+        there = self._live.price[sources] < FAR
+        sources, costs = sources[there], costs[there]
+        total = costs + self._live.price[sources]
+        others = np.where(sources == s, UNREACHED, total)
+        best = int(np.argmin(others))
+        weight = int(self._live.weight[i])
+        unmet = np.isin(sources, list(self._live.free))
+        other = int(others[best]) < weight and not unmet[best]
+        price = min(int(others[best]), weight) - (held[1] + int(self._live.price[s]))
+        return Assignment(
+            need_id=line.need_id,
+            source_id=source_id(one),
+            quantity=held[0],
+            cost=held[1],
+            parts={name: int(value) for name, value in zip(PARTS, split, strict=True) if value},
+            km=round(float(km[0]), 3),
+            arrives_at=instant(begin[0]),
+            starts_at=instant(first[0]),
+            ends_at=instant(last[0]),
+            rank=1 + int((costs < held[1]).sum()),
+            feasible=int((~unmet).sum()),
+            other=source_id(self._index.sources[int(sources[best])]) if other else None,
+            other_price=max(price, 0),
+        )
+
+    def of_needs(self, needs: Collection[Id]) -> list[tuple[Id, Id, int]]:
+        """(need, source, units) of some needs, without fixed ones."""
+        numbers = [self._need[str(one)] for one in needs if str(one) in self._need]
+        free = self._live.free
+        return [
+            (*self._ids(i, s), held[0])
+            for i in numbers
+            for s, held in self._live.at_need.get(i, {}).items()
+            if s not in free
+        ]
+
+    def newly_excluded(self, line: NeedLine) -> list[Id]:
+        """Who may not serve this need now and could before."""
+        i = self._need.get(str(line.need_id))
+        known = set() if i is None else {str(one) for one in self._index.needs[i].exclude}
+        return [] if i is None else [one for one in line.exclude if str(one) not in known]
 
     def unmet(self) -> dict[Id, int]:
-        short = np.flatnonzero(self._live.short[: self._a.needs] > 0)
-        return {self._index.needs[int(i)].need_id: int(self._live.short[i]) for i in short}
+        short = self._live.short[: self._a.needs].copy()
+        for s in self._live.free:
+            for i, (units, _, _) in self._live.at_source.get(s, {}).items():
+                short[i] += units
+        return {self._index.needs[int(i)].need_id: int(short[i]) for i in np.flatnonzero(short > 0)}
 
     def objective(self) -> int:
         """Costs and weights of what is planned here (without fixed units and bundles)."""
@@ -133,7 +201,12 @@ class LivePlan:
         weight = (
             self._settings.policy_weights[severity - 1] if self._settings.ladder == "policy" else self._step * severity
         ) + int(self._a.need_extra[i])
-        number = self._live.add_need(line.quantity, weight, sources[free], costs[free])
+        sources, costs = sources[free], costs[free]
+        if self._a.group[i] >= 0:
+            own = self._a.allowance[self._a.allowance[:, 1] == self._a.group[i]]
+            order = np.argsort(joined := np.concatenate((sources, own[:, 0].astype(np.int32))))
+            sources, costs = joined[order], np.concatenate((costs, weight - own[:, 2]))[order]
+        number = self._live.add_need(line.quantity, weight, sources, costs)
         assert number == i
         self._need[str(line.need_id)] = i
         self._alive = np.append(self._alive, True)
@@ -207,6 +280,10 @@ class LivePlan:
         self._live.accept(i, s, units)
         self._a.source_capacity[s] = self._live.capacity[s]
         self._index.needs[i] = replace(self._index.needs[i], quantity=int(self._live.quantity[i]))
+        one = self._index.sources[s]
+        if isinstance(one, Lot):
+            # What is said of the lot next has these units off already.
+            self._index.sources[s] = replace(one, quantity=int(self._live.capacity[s]))
 
     def offered(self, need_id: Id, source: Id) -> None:
         """An offer is out for these units: moving them costs its tax from now on."""
@@ -224,6 +301,8 @@ class LivePlan:
     def _changes(self) -> dict[tuple[Id, Id], int]:
         moved: dict[tuple[Id, Id], int] = {}
         for (i, s), units in self._live.take_changes().items():
+            if s in self._live.free:
+                continue
             pair = self._ids(i, s)
             # A source that was registered again has two numbers and one id.
             moved[pair] = moved.get(pair, 0) + units

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, Literal
 from uuid import UUID
 
@@ -35,7 +36,7 @@ class NeedLine:
 
     `start` and `end` bound the work; `duration_s` says how long it takes within them (None: all of the window, worked
     in shifts). `exclude` holds responders and lots that may not serve it (declined, cool-down). `vulnerability` (0 to
-    1) and `declared_at` only order needs of one severity, except `Settings.lift_after_s`.
+    1), `declared_at` and `area` only order needs of one severity, except `Settings.lift_after_s`.
     """
 
     need_id: Id
@@ -124,8 +125,10 @@ class Settings:
 
     `ladder` strict: no number of lower needs outweighs one unit of a higher severity. `policy_weights` are used with
     ladder "policy" and wherever bundles are weighed. The weights of cost parts are for one unit and sum to at most
-    10,000; the in-level weights stay below one step of severity by construction. `lift_after_s`: a need that waits
-    longer than this counts one level higher (None: never). Beyond `most_pairs` near pairs (a crowded city) a plan
+    10,000. Age, vulnerability and equity weigh inside one severity only: together they stay below one step. Equity: of
+    all units of one area and severity, the last half costs `equity_weight` more to leave unmet than the first quarter
+    (see `with_allowances`). `lift_after_s`: a need that waits longer than this counts one level higher (None: never).
+    Beyond `most_pairs` near pairs (a crowded city) a plan
     begins with the `first_pairs` cheapest of each need and adds what its prices ask for, until nothing is missing:
     the same optimum in less memory and more time.
     """
@@ -137,6 +140,7 @@ class Settings:
     age_full_s: int = 24 * 3600
     age_weight: int = 3000
     vulnerability_weight: int = 3000
+    equity_weight: int = 6000
     speed_kmh: float = 30.0
     detour: float = 1.3
     travel_reference_km: float = 25.0
@@ -173,6 +177,16 @@ class Settings:
         stock = self.travel_weight + self.shelf_weight + self.organisation_weight + TIE_MAX
         if max(people, stock) > COST_MAX:
             raise ValueError(f"the weights of the cost parts sum to {max(people, stock)}, more than {COST_MAX}")
+        inside, steps = self.in_level, [b - a for a, b in pairwise((0, *self.policy_weights))]
+        if min(self.age_weight, self.vulnerability_weight, self.equity_weight) < 0 or inside >= min(steps):
+            raise ValueError(
+                f"age, vulnerability and equity weigh {inside} together, not less than a step of severity, {min(steps)}"
+            )
+
+    @property
+    def in_level(self) -> int:
+        """What an unmet unit can weigh more than another of its severity, at most."""
+        return self.age_weight + self.vulnerability_weight + self.equity_weight
 
 
 TIE_MAX = 31
@@ -276,8 +290,9 @@ class Arrays:
 
     `holder_*` are the triples (code, source, level), sorted by code, then source. `certificate_until[p, s]` is the time
     until which source s holds all certificates of profile p; `language_ok[p, s]` the same for languages. Profile 0 asks
-    for nothing. `window_*` and `busy_*` are S x K, padded with windows that hold nothing and periods that never are.
-    `excluded` holds need * S + source, sorted. `need_hash` and `source_hash` break ties.
+    for nothing. `allowance` holds triples (source, group, discount): see `with_allowances`. `window_*` and `busy_*` are
+    S x K, padded with windows that hold nothing and periods that never are. `excluded` holds need * S + source, sorted.
+    `need_hash` and `source_hash` break ties.
     """
 
     now: int
@@ -322,7 +337,8 @@ class Arrays:
     language_ok: Bools
     excluded: Ints
     bundle: npt.NDArray[np.int32]  # -1: none
-    group: npt.NDArray[np.int32]  # area of the need, -1: none
+    group: npt.NDArray[np.int32]  # area of the need, -1: none; with allowances: its area and severity
+    allowance: Ints = field(default_factory=lambda: np.zeros((0, 3), np.int64))
 
     @property
     def needs(self) -> int:
@@ -352,6 +368,7 @@ class Index:
     numbers: dict[str, int]  # source by id; the newest where one was registered again
     bundles: list[Id]
     lifted: dict[Id, int]
+    groups: dict[tuple[str, int], int]  # number by area and severity, where equity is weighed
 
 
 def seconds(at: datetime) -> int:
@@ -456,12 +473,10 @@ def encode(
     lifted: dict[Id, int] = {}
     extra = np.zeros(len(lines), np.int64)
     for k, n in enumerate(lines):
-        age = 0 if n.declared_at is None else max(at - seconds(n.declared_at), 0)
-        if settings.lift_after_s is not None and age >= settings.lift_after_s and n.severity < 4:
+        if settings.lift_after_s is not None and _age(n, at) >= settings.lift_after_s and n.severity < 4:
             severity[k] += 1
             lifted[n.need_id] = n.severity + 1
-        extra[k] = settings.age_weight * min(age, settings.age_full_s) // settings.age_full_s
-        extra[k] += round(settings.vulnerability_weight * n.vulnerability)
+        extra[k] = _extra(n, at, settings)
 
     banned = sorted({k * count + number[str(x)] for k, n in enumerate(lines) for x in n.exclude if str(x) in number})
     bundles = sorted({str(n.bundle_id): n.bundle_id for n in lines if n.bundle_id is not None}.items())
@@ -528,9 +543,17 @@ def encode(
         bundle=np.array([-1 if n.bundle_id is None else bundle_number[str(n.bundle_id)] for n in lines], np.int32),
         group=np.array([-1 if n.area is None else areas[n.area] for n in lines], np.int32),
     )
+    arrays = with_allowances(arrays, settings)
+    # Nobody may take them for somebody: they have no id in `numbers` and no code.
+    stand_ins: list[Responder | Lot] = [Lot(f"unmet {k}", "", 0.0, 0.0, 0) for k in range(len(arrays.allowance))]
+    groups = {
+        (str(n.area), int(level)): int(g)
+        for n, level, g in zip(lines, severity, arrays.group, strict=True)
+        if g >= 0 and n.bundle_id is None and settings.equity_weight
+    }
     return arrays, Index(
         needs=lines,
-        sources=sources,
+        sources=sources + stand_ins,
         codes=codes,
         certificates=certificate_profiles,
         languages=language_profiles,
@@ -540,13 +563,55 @@ def encode(
         numbers=number,
         bundles=[one for _, one in bundles if one is not None],
         lifted=lifted,
+        groups=groups,
+    )
+
+
+def with_allowances(a: Arrays, settings: Settings) -> Arrays:
+    """Equity between areas, as sources that stand for units left unmet at a discount.
+
+    Of the units of one area and severity, a quarter may stay unmet at the plain weight, the next quarter for 0.4 of
+    `equity_weight` more, the rest for all of it: unmet units are dear where many are. That is a convex cost per (area,
+    severity), and as sources of limited capacity it is still a flow: every proof, price and event goes on as before.
+    Lines without an area and lines of bundles have the plain weight. Expects areas in `group`; leaves groups there.
+    """
+    grouped = (a.group >= 0) & (a.bundle < 0)
+    if not settings.equity_weight or not grouped.any():
+        return a
+    _, group = np.unique(a.group[grouped].astype(np.int64) * 8 + a.need_severity[grouped], return_inverse=True)
+    units = np.bincount(group, a.need_quantity[grouped]).astype(np.int64)
+    quarter, half = units // 4, units // 2
+    every = np.arange(len(units))
+    room = np.concatenate((quarter, half - quarter))
+    discount = np.repeat([settings.equity_weight, settings.equity_weight - settings.equity_weight * 2 // 5], len(units))
+    some = np.flatnonzero(room)
+    count, first = len(some), a.sources
+    fields: dict[str, Any] = {}
+    for name in SOURCE_FIELDS | {
+        f"{what}_{which}" for what in ("window", "busy") for which in ("start", "end", "count")
+    }:
+        old = getattr(a, name)
+        fields[name] = np.concatenate((old, np.zeros((count, *old.shape[1:]), old.dtype)))
+    fields["source_capacity"][first:], fields["source_minimum"][first:] = room[some], 1
+    numbers = np.full(a.needs, -1, np.int32)
+    numbers[grouped] = group
+    need, old_source = np.divmod(a.excluded, max(first, 1))
+    return replace(
+        a,
+        **fields,
+        need_extra=a.need_extra + settings.equity_weight * grouped,
+        certificate_until=np.pad(a.certificate_until, ((0, 0), (0, count)), constant_values=FOREVER),
+        language_ok=np.pad(a.language_ok, ((0, 0), (0, count)), constant_values=True),
+        excluded=need * (first + count) + old_source,
+        group=numbers,
+        allowance=np.column_stack((first + np.arange(count), np.tile(every, 2)[some], discount[some])),
     )
 
 
 def with_need(a: Arrays, index: Index, line: NeedLine, settings: Settings) -> tuple[Arrays, int]:
     """The arrays with one more need line behind the others, and its number. New certificates, languages and codes are
     numbered too."""
-    row, _ = encode([line], [], [], settings, datetime.fromtimestamp(a.now, UTC))
+    row, _ = encode([line], [], [], replace(settings, equity_weight=0), datetime.fromtimestamp(a.now, UTC))
     code = index.codes.setdefault((line.kind, line.code), len(index.codes))
     a = _with_profiles(a, index, line)
     owner = -1
@@ -555,7 +620,9 @@ def with_need(a: Arrays, index: Index, line: NeedLine, settings: Settings) -> tu
     row.need_code[0], row.need_organisation[0] = code, owner
     row.need_certificates[0] = index.certificates[line.certificates]
     row.need_languages[0] = index.languages[line.languages]
-    row.bundle[0], row.group[0] = -1, -1
+    group = -1 if line.area is None else index.groups.get((line.area, int(row.need_severity[0])), -1)
+    row.bundle[0], row.group[0] = -1, group
+    row.need_extra[0] = _extra(line, a.now, settings) + settings.equity_weight * (group >= 0)
     n = a.needs
     banned = sorted(n * a.sources + index.numbers[str(x)] for x in line.exclude if str(x) in index.numbers)
     fields: dict[str, Any] = {
@@ -614,6 +681,16 @@ def _with_profiles(a: Arrays, index: Index, line: NeedLine) -> Arrays:
         speaks = np.array([_speaks(s, line.languages) for s in index.sources], np.bool_)
         a = replace(a, language_ok=np.vstack((a.language_ok, speaks[None])))
     return a
+
+
+def _age(line: NeedLine, now: int) -> int:
+    return 0 if line.declared_at is None else max(now - seconds(line.declared_at), 0)
+
+
+def _extra(line: NeedLine, now: int, settings: Settings) -> int:
+    """What age and vulnerability add to the weight of an unmet unit."""
+    waited = settings.age_weight * min(_age(line, now), settings.age_full_s) // settings.age_full_s
+    return waited + round(settings.vulnerability_weight * line.vulnerability)
 
 
 def _until(source: Responder | Lot, names: frozenset[str]) -> int:

@@ -67,7 +67,7 @@ def solve(
     """
     a, index = encode(needs, responders, lots, settings, now)
     solution = solve_arrays(a, settings, kept_pairs(kept, index, settings))
-    return _plan(a, index, settings, solution)
+    return plan_of(a, index, settings, solution)
 
 
 def solve_arrays(
@@ -78,10 +78,11 @@ def solve_arrays(
 ) -> Solution:
     """The same on arrays. `kept`: (need, source) -> (units, tax). `arcs`: all feasible pairs where they are known."""
     weight = flow.unmet_weights(a, settings)
+    arcs = None if arcs is None else _whole(a, arcs, weight)
     if arcs is None and candidates.near_pairs(a) > settings.most_pairs:
         arcs, held, units, found = _sifted(a, settings, weight, kept or {})
     else:
-        arcs = candidates.candidates(a, settings) if arcs is None else arcs
+        arcs = _whole(a, candidates.candidates(a, settings), weight) if arcs is None else arcs
         held = _kept_arcs(a, arcs, kept or {})
         units, found = flow.solve_proved(a, arcs, weight, held, settings)
     least, method = flow.bound(a, arcs, weight, held, found), "flow"
@@ -98,7 +99,7 @@ def _sifted(
     """The optimum over all pairs without ever holding all of them: solve for some, ask all others by the duals whether
     one would help, add those, until none would. The duals then prove the plan for the whole."""
     always = np.array(sorted(n * a.sources + s for n, s in kept), np.int64)
-    arcs = candidates.candidates(a, settings, candidates.cheapest(a, settings.first_pairs, always))
+    arcs = _whole(a, candidates.candidates(a, settings, candidates.cheapest(a, settings.first_pairs, always)), weight)
     while True:
         held = _kept_arcs(a, arcs, kept)
         units, found = flow.solve_proved(a, arcs, weight, held, settings)
@@ -107,6 +108,10 @@ def _sifted(
         # Kept pairs may stand below their value: they are in already.
         if len(arcs) == before:
             return arcs, held, units, found
+
+
+def _whole(a: Arrays, arcs: Arcs, weight: Ints) -> Arcs:
+    return flow.priced(a, flow.with_allowance_arcs(a, arcs), weight)
 
 
 def _lumpy(
@@ -161,7 +166,7 @@ def _exact(
         units[on] += flow.solve_flow(part, some, before, some_held)
         return units
 
-    return bundles.exact(a, arcs, steep, held, start, run, settings.lumpy_seconds)
+    return bundles.exact(a, flow.priced(a, arcs, steep), steep, held, start, run, settings.lumpy_seconds)
 
 
 def kept_pairs(kept: Sequence[Kept], index: Index, settings: Settings) -> dict[tuple[int, int], tuple[int, int]]:
@@ -188,13 +193,14 @@ def _kept_arcs(a: Arrays, arcs: Arcs, kept: Mapping[tuple[int, int], tuple[int, 
     return KeptArcs(at, np.minimum(rows[:, 1], most), rows[:, 2])
 
 
-def _plan(a: Arrays, index: Index, settings: Settings, s: Solution) -> Plan:
-    used = np.flatnonzero(s.units)
+def plan_of(a: Arrays, index: Index, settings: Settings, s: Solution) -> Plan:
+    unmet = flow.allowed(a, s.arcs)
+    used = np.flatnonzero((s.units > 0) & ~unmet)
     pairs = rules.Pairs(s.arcs.need[used], s.arcs.source[used], s.arcs.km[used].astype(np.float64), _levels(a, s, used))
     split = rules.parts(a, pairs, settings)
     _, begin, finish = rules.times(a, pairs, settings)
     first, last = rules.taken_up(a, pairs, begin, finish, settings)
-    standing = explain.standings(s.arcs, s.weight, s.duals, used)
+    standing = explain.standings(s.arcs, s.weight, s.duals, used, unmet)
     assignments = tuple(
         Assignment(
             need_id=index.needs[int(pairs.need[k])].need_id,
@@ -203,9 +209,9 @@ def _plan(a: Arrays, index: Index, settings: Settings, s: Solution) -> Plan:
             cost=int(s.arcs.cost[e]),
             parts={name: int(split[p, k]) for p, name in enumerate(PARTS) if split[p, k]},
             km=round(float(pairs.km[k]), 3),
-            arrives_at=_instant(begin[k]),
-            starts_at=_instant(first[k]),
-            ends_at=_instant(last[k]),
+            arrives_at=instant(begin[k]),
+            starts_at=instant(first[k]),
+            ends_at=instant(last[k]),
             rank=standing[k].rank,
             feasible=standing[k].feasible,
             other=None if (o := standing[k].other) is None else source_id(index.sources[o]),
@@ -213,7 +219,7 @@ def _plan(a: Arrays, index: Index, settings: Settings, s: Solution) -> Plan:
         )
         for k, e in enumerate(used)
     )
-    got = np.bincount(s.arcs.need, s.units, a.needs).astype(np.int64)
+    got = np.bincount(s.arcs.need, np.where(unmet, 0, s.units), a.needs).astype(np.int64)
     left = a.need_quantity - got
     by_severity = dict.fromkeys((4, 3, 2, 1), 0)
     for k in np.flatnonzero(left):
@@ -221,7 +227,9 @@ def _plan(a: Arrays, index: Index, settings: Settings, s: Solution) -> Plan:
     short = np.flatnonzero(left)
     # Most serious first, so that a limit on explanations leaves out the least.
     told = short[np.argsort(-a.need_severity[short], kind="stable")][: settings.explain_unmet]
-    paid = np.flatnonzero(s.duals.price > 0)
+    people = np.ones(a.sources, np.bool_)
+    people[a.allowance[:, 0]] = False
+    paid = np.flatnonzero((s.duals.price > 0) & people)
     moved = np.maximum(s.kept.units - s.units[s.kept.arc], 0)
     return Plan(
         assignments=assignments,
@@ -241,7 +249,7 @@ def _plan(a: Arrays, index: Index, settings: Settings, s: Solution) -> Plan:
         filters={index.needs[int(k)].need_id: explain.filter_counts(a, settings, int(k)) for k in told},
         held={
             index.needs[i].need_id: tuple((source_id(index.sources[w]), index.needs[n].need_id) for w, n in pairs_held)
-            for i, pairs_held in explain.holders(s.arcs, s.units, told).items()
+            for i, pairs_held in explain.holders(s.arcs, np.where(unmet, 0, s.units), told).items()
         },
         incomplete_bundles=tuple(index.bundles[int(b)] for b in s.incomplete),
         method=s.method,
@@ -255,5 +263,5 @@ def _levels(a: Arrays, s: Solution, used: Ints) -> np.ndarray[tuple[int], np.dty
     return a.holder_level[at]
 
 
-def _instant(at: int) -> datetime:
+def instant(at: int) -> datetime:
     return datetime.fromtimestamp(int(at), UTC)
