@@ -27,6 +27,7 @@ from schemas.needs import NeedDeclared
 from schemas.values import Period, Point
 from services.runtime import clock, kafka
 from services.runtime.cloudevents import headers
+from services.runtime.service import Service, build_app, run_loop, serve
 from services.runtime.settings import Settings
 
 FIRST, SECOND = "bench.first", "bench.second"
@@ -217,7 +218,6 @@ async def bare_route() -> None:
     """The same application and server with one route: body, model, answer."""
     from services.intake.bodies import ReportIn
     from services.runtime.http import body_of, json_answer, parse
-    from services.runtime.service import Service, build_app, serve
 
     router = APIRouter()
 
@@ -319,13 +319,13 @@ def percentile(values: Sequence[float], share: float) -> float:
 def main(argv: Sequence[str]) -> None:
     what, *rest = argv
     if what == "route":
-        asyncio.run(bare_route())
+        run_loop(bare_route())
     elif what == "source":
-        asyncio.run(source(int(rest[0]), int(rest[1]), rest[2]))
+        run_loop(source(int(rest[0]), int(rest[1]), rest[2]))
     elif what == "middle":
-        asyncio.run(middle(int(rest[0]), rest[1]))
+        run_loop(middle(int(rest[0]), rest[1]))
     elif what == "sink":
-        asyncio.run(sink(int(rest[0]), rest[1]))
+        run_loop(sink(int(rest[0]), rest[1]))
     else:
         raise SystemExit(f"{what} is none of route, source, middle, sink")
 

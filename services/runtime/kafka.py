@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import struct
+from functools import lru_cache
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -124,3 +126,19 @@ async def drop_producer(client: AIOKafkaProducer, within_s: float = 5) -> None:
         log.warning("a producer did not stop cleanly: %r", error)
         with contextlib.suppress(KafkaError, TimeoutError, OSError):
             await asyncio.wait_for(client.client.close(), 1)
+
+
+@lru_cache(maxsize=10_000)
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition of a key, as Kafka's own clients choose it: 32-bit murmur2, sign bit cut off, modulo."""
+    mask = 0xFFFFFFFF
+    h = 0x9747B28C ^ len(key)
+    words = len(key) // 4
+    for k in struct.unpack_from(f"<{words}I", key):
+        k = k * 0x5BD1E995 & mask
+        h = (h * 0x5BD1E995 & mask) ^ ((k ^ k >> 24) * 0x5BD1E995 & mask)
+    rest = key[words * 4 :]
+    if rest:
+        h = (h ^ int.from_bytes(rest, "little")) * 0x5BD1E995 & mask
+    h = (h ^ h >> 13) * 0x5BD1E995 & mask
+    return ((h ^ h >> 15) & 0x7FFFFFFF) % partitions

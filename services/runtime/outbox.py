@@ -14,6 +14,7 @@ from pathlib import Path
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import RecordMetadata
 
 from schemas.event import Event, Meta
@@ -392,12 +393,41 @@ class Relay:
 
 
 async def send(producer: AIOKafkaProducer, entries: Sequence[Entry]) -> list[RecordMetadata]:
-    """Send in order and wait for every acknowledgement; returns where each record stands."""
-    futures = [
-        await producer.send(entry.topic, entry.payload, key=entry.key.encode(), headers=headers(entry.meta, entry.key))
-        for entry in entries
-    ]
-    return list(await asyncio.gather(*futures))
+    """Send in order and wait for every acknowledgement; returns where each record stands.
+
+    The batches are made here, one for each partition, and handed over whole: one request carries them all, where the
+    producer's own way sends the first record alone and looks up the partitions anew for every record.
+    """
+    batches: dict[tuple[str, int], list[tuple[BatchBuilder, list[int]]]] = {}
+    counts = {topic: len(await producer.partitions_for(topic)) for topic in {entry.topic for entry in entries}}
+    for n, entry in enumerate(entries):
+        key = entry.key.encode()
+        place = (entry.topic, kafka.partition_of(key, counts[entry.topic]))
+        marks = headers(entry.meta, entry.key)
+        mine = batches.setdefault(place, [])
+        if not mine or mine[-1][0].append(timestamp=None, key=key, value=entry.payload, headers=marks) is None:
+            mine.append((producer.create_batch(), []))
+            if mine[-1][0].append(timestamp=None, key=key, value=entry.payload, headers=marks) is None:
+                raise EventTooLarge(f"{entry.meta.type} {entry.meta.subject} fits into no batch")
+        mine[-1][1].append(n)
+    places: dict[int, RecordMetadata] = {}
+    await asyncio.gather(*(_send_batches(producer, *place, mine, places) for place, mine in batches.items()))
+    return [places[n] for n in range(len(entries))]
+
+
+async def _send_batches(
+    producer: AIOKafkaProducer,
+    topic: str,
+    partition: int,
+    batches: Sequence[tuple[BatchBuilder, list[int]]],
+    places: dict[int, RecordMetadata],
+) -> None:
+    """One partition's batches, one after the other; notes where each of their records stands."""
+    for batch, numbers in batches:
+        batch.close()
+        first = await (await producer.send_batch(batch, topic, partition=partition))
+        for at, n in enumerate(numbers):
+            places[n] = first._replace(offset=first.offset + at)
 
 
 def entries_of(rows: Sequence[Row]) -> list[Entry]:

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -354,6 +354,16 @@ async def serve(app: FastAPI, settings: Settings, stop: asyncio.Event | None = N
         await server.serve()
 
 
+def run_loop(work: Coroutine[Any, Any, None]) -> None:
+    """Run a process to its end, on uvloop where there is one: a third less processor time for HTTP."""
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        asyncio.run(work)
+    else:
+        uvloop.run(work)
+
+
 def main(service: Service) -> None:
     """`python -m services.NAME [api|worker]`: one part, or both without a word."""
     part = sys.argv[1] if len(sys.argv) > 1 else "both"
@@ -363,7 +373,7 @@ def main(service: Service) -> None:
     settings = Settings.of(service.name)
     logs.configure(settings.log)
     try:
-        asyncio.run(_run(service, settings, part))
+        run_loop(_run(service, settings, part))
     except SettingsMissing as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
