@@ -64,8 +64,8 @@ def _rules() -> _Rules:
     groups: dict[str, list[str]] = {
         name: _phrases_of(rules[name])
         for name in ("yes", "yes_bare", "yes_weak", "yes_never", "no_never", "received", "received_never",
-                     "not_received", "not_received_alone", "status", "stop", "stop_alone", "no", "unsure", "partial", "but", "hazard",
-                     "want", "help_alone")
+                     "not_received", "not_received_alone", "status", "stop", "stop_alone", "no",
+                     "unsure", "partial", "but", "hazard", "want", "help_alone", "safe_water")
     } | {"thanks": _phrases_of(harmless["thanks"])}  # fmt: skip
     phrases = Phrases(groups)
     numbers = {str(word): float(n) for word, n in grammar["numbers"].items()}
@@ -79,13 +79,14 @@ def _rules() -> _Rules:
         if word.isalpha()
     }
     # `makanan siap saji` makes no thing of `siap`.
+    things -= {"air", "water"}
     things -= _words_of(harmless, ("address", "self", "now", "filler", "people")) | {
         word for phrase in _phrases_of(rules["yes"]) for word in phrase.split()
     }
     counted = things | set(numbers) | {str(word) for word in grammar["counters"]}
     yes_words = counted | _words_of(harmless, ("address", "self", "now", "filler", "thanks", "people"))
     receipt_words = yes_words | _words_of(harmless, ("earlier", "aid"))
-    speller = Speller(phrases.words | receipt_words, EVERYDAY)
+    speller = Speller(phrases.words | receipt_words, EVERYDAY, shortest=6)
     return _Rules(
         phrases, speller, numbers, frozenset(grammar["not_count_after"]) | set(grammar["counters"]),
         _as_read(yes_words), _as_read(receipt_words), _as_read(things | _words_of(harmless, ("aid",))),
@@ -141,7 +142,11 @@ def intent_of(text: str, reading: NeedsReading | None = None) -> IntentReading:
 
     if short and _settled(said, found, question):
         receipt = "received" in found and "received_never" not in found
-        if receipt and harmless(("received",), rules.receipt_words) and not _own_arrival(words, said, found, rules):
+        if (
+            receipt
+            and harmless(("received", "safe_water"), rules.receipt_words)
+            and not _own_arrival(words, said, found, rules)
+        ):
             return decided("received", "received", _quantity(words, rules))
         # `tugas diterima` is a yes: what speaks of receiving is part of it.
         agreed = _agrees(said, found, rules) and _covered(found, "received") <= _covered(found, "yes")
