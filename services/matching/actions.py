@@ -79,13 +79,18 @@ class Busy(DomainError):
 @dataclass(slots=True)
 class Held:
     """A need whose row this transaction has locked: as it was read, its ledger as it stands by now, and the events
-    about it so far."""
+    about it so far.
+
+    `touched`: responders and lots whose time or stock changed with it, with the units of theirs that became a promise
+    (0: none); for the planner's memory.
+    """
 
     row: Row
     ledger: Ledger
     ahead: int
     events: list[Event] = field(default_factory=list)
     told: bool = False
+    touched: list[tuple[UUID, int]] = field(default_factory=list)
 
     @classmethod
     def of(cls, row: Row) -> Held:
@@ -177,14 +182,41 @@ async def put_back(tx: Tx, needs: Iterable[Held], *, replan: bool = True) -> Non
     for held in changed:
         held.events = []
     if replan:
-        await mark(tx, {held.row["exercise"] for held in changed})
+        await mark(
+            tx,
+            [
+                change
+                for held in changed
+                for change in (
+                    Change(held.row["exercise"], held.need_id),
+                    *(Change(held.row["exercise"], held.need_id, *one) for one in held.touched),
+                )
+            ],
+        )
 
 
-async def mark(tx: Tx, exercises: Iterable[bool]) -> None:
-    """Note for the planner that something changed, in life or in drills."""
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the planner must look at again, in life or in drills. Neither need nor source: everything.
+
+    `accepted`: so many of the source's units became a promise to the need.
+    """
+
+    exercise: bool
+    need_id: UUID | None = None
+    source_id: UUID | None = None
+    accepted: int = 0
+
+
+async def mark(tx: Tx, changes: Sequence[Change]) -> None:
+    """Note changes for the planner, and wake it."""
     await tx.execute(
-        "WITH added AS (INSERT INTO change (exercise) SELECT unnest($1::boolean[])) SELECT pg_notify($2, '')",
-        sorted(set(exercises)),
+        "WITH added AS (INSERT INTO change (exercise, need_id, source_id, accepted) "
+        "SELECT * FROM unnest($1::boolean[], $2::uuid[], $3::uuid[], $4::integer[])) SELECT pg_notify($5, '')",
+        [change.exercise for change in changes],
+        [change.need_id for change in changes],
+        [change.source_id for change in changes],
+        [change.accepted or None for change in changes],
         PLANNER_CHANNEL,
     )
 
@@ -500,6 +532,7 @@ async def _assign(
     told = offer_event({**dict(offer), "quantity": quantity}, need.row, state="accepted", by=by, reason=reason)
     event = assignment_event(row, need.row)
     need.events += [told, event]
+    need.touched.append((offer["responder_id"] or offer["lot_id"], quantity))
     need.move("assignment made", committed=quantity, asked=-offer["quantity"])
     return event
 
@@ -661,6 +694,7 @@ async def _step(tx: Tx, need: Held, row: Row, state: str, by: str) -> Row:
     )
     assert new is not None
     need.events.append(assignment_event(new, need.row))
+    need.touched.append((row["responder_id"] or row["lot_id"], 0))
     if state == "started":
         if row["lot_id"] is not None:
             await tx.execute(
@@ -729,6 +763,7 @@ async def _give_up(tx: Tx, need: Held, row: Row, *, by: str, reason: str | None)
         )
     event = assignment_event(new, need.row)
     need.events.append(event)
+    need.touched.append((row["responder_id"] or row["lot_id"], 0))
     part = "committed" if row["state"] == "made" else "in_transit"
     need.move("assignment abandoned", **{part: -row["quantity"]})
     need.ahead = min(need.ahead, need.ledger.in_transit)

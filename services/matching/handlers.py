@@ -21,7 +21,7 @@ from schemas.responders import (
     ResponderWithdrawn,
 )
 from services.matching import actions, domain
-from services.matching.actions import Held
+from services.matching.actions import Change, Held
 from services.runtime.consumer import Consumer
 from services.runtime.db import Row, Tx, to_json
 
@@ -157,7 +157,14 @@ async def on_responders(events: Sequence[ResponderState], tx: Tx) -> None:
     else:
         await copy()
     # A responder of life may be asked in drills as well.
-    await actions.mark(tx, {event.exercise for event in states} | {True})
+    await actions.mark(
+        tx,
+        [
+            Change(exercise, source_id=event.responder_id)
+            for event in states
+            for exercise in sorted({event.exercise, True})
+        ],
+    )
 
 
 async def _copy_responders(tx: Tx, events: Sequence[ResponderState]) -> None:
@@ -220,7 +227,10 @@ async def on_resources(events: Sequence[ResourceState], tx: Tx) -> None:
 
     counts = [actions.Count(e.lot_id, e.status == "available", e.quantity, e.meta.time) for e in states]
     await actions.recount_lots(tx, counts, write)
-    await actions.mark(tx, {event.exercise for event in states} | {True})
+    await actions.mark(
+        tx,
+        [Change(exercise, source_id=event.lot_id) for event in states for exercise in sorted({event.exercise, True})],
+    )
 
 
 async def _copy_lots(tx: Tx, rows: list[dict[str, Any]]) -> None:
@@ -277,7 +287,7 @@ async def on_operations(events: Sequence[OperationState], tx: Tx) -> None:
             [event.model_dump(include={"operation", "title", "timezone", "exercise", "closed_at"}) for event in states]
         ),
     )
-    await actions.mark(tx, {event.exercise for event in states})
+    await actions.mark(tx, [Change(exercise) for exercise in sorted({event.exercise for event in states})])
 
 
 @consumer.on(DeliveryConfirmed)

@@ -1,12 +1,15 @@
 """The planner: whenever something changed, the provably best plan, and the offers that it asks for.
 
-One plan covers life, another all drills, and the two never mix. Each is single by an advisory lock. A plan is made from
-what the tables say at one moment and takes a while; so each of its lines is judged again under the locks of its need,
-its responder and its lot, and what no longer holds is dropped: whoever changed it has left a mark, and a new plan
-follows. Open offers may move for a tax; what was accepted is never touched.
+One plan covers life, another all drills, and the two never mix. Each is single by an advisory lock, and covers all
+operations, so a responder whom two operations want is decided once. A plan is made from what the tables say at one
+moment and takes a while; so each of its lines is judged again under the locks of its need, its responder and its lot,
+and what no longer holds is dropped: whoever changed it has left a mark, and a new plan follows. Open offers may move
+for a tax; what was accepted is never touched.
 
-To plan each operation by itself, give `Scope` the operation and add it to the queries and to the lock: nothing else
-knows how far a plan reaches. Today one plan serves all, because responders serve any operation.
+Three speeds. A small problem is planned anew after every change. A large one is kept in a process (`apart`) that
+follows the marks in milliseconds; every while, and whenever it could do better, a full plan is made in a second process
+beside it, catches up with what changed meanwhile, and takes its place. All memory can be lost at any time: what it was
+made from stands in the tables.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -25,6 +28,7 @@ import asyncpg
 
 from services.matching import actions, domain, engine
 from services.matching.actions import Ask
+from services.matching.apart import Followed, Given, PlanProcess, Touched
 from services.matching.settings import MatchingSettings
 from services.runtime import clock
 from services.runtime.db import Database, Row, Tx, from_json, to_json
@@ -58,6 +62,10 @@ class Problem:
     version: dict[UUID, int]
 
     @property
+    def size(self) -> int:
+        return len(self.needs) + len(self.responders) + len(self.lots)
+
+    @property
     def kept(self) -> list[engine.Kept]:
         planned = set(self.version)
         return [
@@ -78,34 +86,56 @@ class Changes:
 # --------------------------------------------------------------------------------------------------------------- load
 async def load(tx: Tx, scope: Scope, now: datetime) -> Problem:
     """Needs still open or under question, whoever is confirmed, and stock that is not promised."""
+    asked = await _asked(tx, scope, None)
+    rows, needs = await _needs(tx, scope, now, None)
+    items = sorted({row["item"] for row in rows if row["item"]})
+    return Problem(
+        now=now,
+        needs=needs,
+        # All of them, or none where no skill is asked for: how rare a skill is counts in the plan.
+        responders=await _responders(tx, scope, now, None) if any(row["skill"] for row in rows) else [],
+        lots=await _lots(tx, scope, items, None) if items else [],
+        asked=asked,
+        version={row["need_id"]: row["version"] for row in rows},
+    )
+
+
+async def _asked(tx: Tx, scope: Scope, some: Sequence[UUID] | None) -> dict[tuple[UUID, UUID], list[Row]]:
+    """Open offers of some needs (None: all) by pair, oldest first."""
     asked: dict[tuple[UUID, UUID], list[Row]] = {}
     for offer in await tx.fetch(
-        "SELECT * FROM offer WHERE state = 'made' AND exercise = $1 ORDER BY offer_id", scope.exercise
+        "SELECT * FROM offer WHERE state = 'made' AND exercise = $1 AND ($2::uuid[] IS NULL OR need_id = ANY($2)) "
+        "ORDER BY offer_id",
+        scope.exercise,
+        some,
     ):
         asked.setdefault((offer["need_id"], offer["responder_id"] or offer["lot_id"]), []).append(offer)
+    return asked
+
+
+async def _needs(
+    tx: Tx, scope: Scope, now: datetime, some: Sequence[UUID] | None
+) -> tuple[list[Row], list[engine.NeedLine]]:
+    """Those of some needs (None: of all) that are to be planned."""
     refused: dict[UUID, list[UUID]] = {}
-    for row in await tx.fetch("SELECT need_id, source_id FROM refusal WHERE until > $1", now):
+    for row in await tx.fetch(
+        "SELECT need_id, source_id FROM refusal WHERE until > $1 AND ($2::uuid[] IS NULL OR need_id = ANY($2))",
+        now,
+        some,
+    ):
         refused.setdefault(row["need_id"], []).append(row["source_id"])
     rows = await tx.fetch(
         """
         SELECT n.* FROM need AS n LEFT JOIN operation AS o USING (operation)
         WHERE n.exercise = $1 AND n.status = 'declared' AND n.open + n.offered > 0 AND n.lon IS NOT NULL
-          AND n.window_end > $2 AND o.closed_at IS NULL
+          AND n.window_end > $2 AND o.closed_at IS NULL AND ($3::uuid[] IS NULL OR n.need_id = ANY($3))
         ORDER BY n.need_id
         """,
         scope.exercise,
         now + timedelta(seconds=2),  # the engine counts whole seconds
+        some,
     )
-    items = sorted({row["item"] for row in rows if row["item"]})
-    return Problem(
-        now=now,
-        needs=[_need_line(row, refused.get(row["need_id"], [])) for row in rows],
-        # All of them, or none where no skill is asked for: how rare a skill is counts in the plan.
-        responders=await _responders(tx, scope, now) if any(row["skill"] for row in rows) else [],
-        lots=await _lots(tx, scope, items) if items else [],
-        asked=asked,
-        version={row["need_id"]: row["version"] for row in rows},
-    )
+    return rows, [_need_line(row, refused.get(row["need_id"], [])) for row in rows]
 
 
 def _need_line(row: Row, refused: Sequence[UUID]) -> engine.NeedLine:
@@ -129,16 +159,18 @@ def _need_line(row: Row, refused: Sequence[UUID]) -> engine.NeedLine:
     )
 
 
-async def _responders(tx: Tx, scope: Scope, now: datetime) -> list[engine.Responder]:
+async def _responders(tx: Tx, scope: Scope, now: datetime, some: Sequence[UUID] | None) -> list[engine.Responder]:
     busy: dict[UUID, list[tuple[datetime, datetime]]] = {}
     worked: dict[UUID, float] = {}
     day_ago = now - timedelta(hours=24)
     for row in await tx.fetch(
         "SELECT responder_id, period, state = ANY($3) AS active FROM assignment "
-        "WHERE responder_id IS NOT NULL AND exercise = $1 AND state <> 'abandoned' AND upper(period) > $2",
+        "WHERE responder_id IS NOT NULL AND exercise = $1 AND state <> 'abandoned' AND upper(period) > $2 "
+        "AND ($4::uuid[] IS NULL OR responder_id = ANY($4))",
         scope.exercise,
         day_ago,
         list(domain.ACTIVE),
+        some,
     ):
         who, start, end = row["responder_id"], row["period"].lower, row["period"].upper
         if row["active"]:
@@ -147,9 +179,18 @@ async def _responders(tx: Tx, scope: Scope, now: datetime) -> list[engine.Respon
         worked[who] = worked.get(who, 0.0) + max(0.0, hours)
     # A drill may ask anybody; life asks nobody who exists only for drills.
     rows = await tx.fetch(
-        "SELECT * FROM responder WHERE status = 'confirmed' AND lon IS NOT NULL AND (NOT exercise OR $1)",
+        "SELECT * FROM responder WHERE status = 'confirmed' AND lon IS NOT NULL AND (NOT exercise OR $1) "
+        "AND ($2::uuid[] IS NULL OR responder_id = ANY($2))",
         scope.exercise,
+        some,
     )
+    # A hundred thousand of them take a second or two to make: not on the loop that handles events.
+    return await asyncio.to_thread(_responders_of, rows, busy, worked)
+
+
+def _responders_of(
+    rows: Sequence[Row], busy: Mapping[UUID, Sequence[tuple[datetime, datetime]]], worked: Mapping[UUID, float]
+) -> list[engine.Responder]:
     return [
         engine.Responder(
             responder_id=row["responder_id"],
@@ -176,13 +217,14 @@ async def _responders(tx: Tx, scope: Scope, now: datetime) -> list[engine.Respon
     ]
 
 
-async def _lots(tx: Tx, scope: Scope, items: Sequence[str]) -> list[engine.Lot]:
+async def _lots(tx: Tx, scope: Scope, items: Sequence[str] | None, some: Sequence[UUID] | None) -> list[engine.Lot]:
     rows = await tx.fetch(
         "SELECT *, quantity - reserved - given AS free FROM lot "
-        "WHERE exercise = $1 AND item = ANY($2) AND status = 'available' AND lon IS NOT NULL "
-        "AND quantity > reserved + given",
+        "WHERE exercise = $1 AND ($2::text[] IS NULL OR item = ANY($2)) AND status = 'available' AND lon IS NOT NULL "
+        "AND quantity > reserved + given AND ($3::uuid[] IS NULL OR lot_id = ANY($3))",
         scope.exercise,
         items,
+        some,
     )
     return [
         engine.Lot(
@@ -201,65 +243,65 @@ async def _lots(tx: Tx, scope: Scope, items: Sequence[str]) -> list[engine.Lot]:
 
 # -------------------------------------------------------------------------------------------------------------- solve
 def solved(problem: Problem, settings: engine.Settings) -> engine.Plan:
-    """The best plan in which every team goes to one place.
-
-    The engine may split a team over several needs; a promise binds the whole team for its time. So where a team is
-    split, it keeps the need that it was asked for already, else the most serious, and the plan is made again without
-    its other pairs. Each round takes at least one pair away; splits are rare, and so are second rounds.
-    """
-    needs = {line.need_id: line for line in problem.needs}
-    teams = {one.responder_id for one in problem.responders if one.capacity > 1}
-    while True:
-        plan = engine.solve(
-            list(needs.values()), problem.responders, problem.lots, settings, problem.kept, now=problem.now
-        )
-        lines: dict[UUID | str, list[engine.Assignment]] = {}
-        for line in plan.assignments:
-            if line.source_id in teams:
-                lines.setdefault(line.source_id, []).append(line)
-        split = {team: many for team, many in lines.items() if len(many) > 1}
-        if not split:
-            return plan
-        for team, many in split.items():
-            _, *others = sorted(
-                many,
-                key=lambda line: (
-                    (line.need_id, line.source_id) not in problem.asked,
-                    -needs[line.need_id].severity,
-                    -line.quantity,
-                    str(line.need_id),
-                ),
-            )
-            for line in others:
-                need = needs[line.need_id]
-                needs[line.need_id] = replace(need, exclude=[*need.exclude, team])
+    """The best plan, worked out here and now."""
+    return engine.solve(problem.needs, problem.responders, problem.lots, settings, problem.kept, now=problem.now)
 
 
 def rules_of(settings: MatchingSettings) -> engine.Settings:
-    """The engine's rules as this installation has them."""
-    return engine.Settings(switch_tax={"offered": settings.offer_tax})
+    """The engine's rules as this installation has them. A promise binds a whole team for its time, so none is split."""
+    return engine.Settings(switch_tax={"proposed": 500, "offered": settings.offer_tax}, split_teams=False)
+
+
+Lines = dict[tuple[UUID, UUID], engine.Assignment]
+
+
+def lines_of(plan: engine.Plan) -> Lines:
+    """The plan by pair of need and source."""
+    return {(line.need_id, line.source_id): line for line in plan.assignments}  # type: ignore[misc]  # ids are ours
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a source is."""
+
+    lot: bool
+    organisation: str | None
+
+
+def owners_of(sources: Sequence[engine.Responder | engine.Lot]) -> dict[UUID, Owner]:
+    """Whose these are, by id."""
+    owners: dict[Any, Owner] = {}
+    for one in sources:
+        lot = isinstance(one, engine.Lot)
+        organisation = None if one.organisation is None else str(one.organisation)
+        owners[one.lot_id if isinstance(one, engine.Lot) else one.responder_id] = Owner(lot, organisation)
+    return owners
 
 
 def compared(problem: Problem, plan: engine.Plan) -> Changes:
     """What this plan changes in the open offers."""
-    lots = {lot.lot_id: lot.organisation for lot in problem.lots}
-    people = {one.responder_id: one.organisation for one in problem.responders}
-    lines = {(line.need_id, line.source_id): line for line in plan.assignments}
+    return differences(problem.asked, lines_of(plan), owners_of([*problem.responders, *problem.lots]))
+
+
+def differences(
+    asked: Mapping[tuple[UUID, UUID], Sequence[Row]], lines: Lines, owners: Mapping[UUID, Owner]
+) -> Changes:
+    """What has to change so that what is asked becomes what is planned."""
     changes = Changes()
-    for pair in sorted({*problem.asked, *lines}, key=str):
-        offers = problem.asked.get(pair, [])  # type: ignore[arg-type]  # the engine's ids are ours: UUIDs
+    for pair in sorted({*asked, *lines}, key=str):
+        offers = asked.get(pair, [])
         line = lines.get(pair)
-        lot = pair[1] in lots
-        asked = [domain.Asked(offer["offer_id"], offer["quantity"]) for offer in offers]
-        gone, more = domain.reconciled(asked, line.quantity if line else 0, one=not lot)
+        lot = bool(offers and offers[0]["lot_id"]) or (pair[1] in owners and owners[pair[1]].lot)
+        open_ones = [domain.Asked(offer["offer_id"], offer["quantity"]) for offer in offers]
+        gone, more = domain.reconciled(open_ones, line.quantity if line else 0, one=not lot)
         changes.withdraw += [offer for offer in offers if offer["offer_id"] in gone]
         if line is not None and more > 0:
             changes.ask.append(
                 Ask(
-                    need_id=pair[0],  # type: ignore[arg-type]
-                    responder_id=None if lot else pair[1],  # type: ignore[arg-type]
-                    lot_id=pair[1] if lot else None,  # type: ignore[arg-type]
-                    organisation=str(owner) if (owner := (lots if lot else people)[pair[1]]) is not None else None,
+                    need_id=pair[0],
+                    responder_id=None if lot else pair[1],
+                    lot_id=pair[1] if lot else None,
+                    organisation=owners[pair[1]].organisation,
                     quantity=more,
                     start=line.starts_at,
                     end=line.ends_at,
@@ -374,26 +416,259 @@ def _chunks(ids: Sequence[UUID]) -> Iterator[Sequence[UUID]]:
 
 # --------------------------------------------------------------------------------------------------------------- once
 async def plan_once(db: Database, scope: Scope, settings: MatchingSettings, *, anyway: bool = False) -> int | None:
-    """Plan this scope if something changed since the last time, or `anyway` while something is open (windows come near,
-    cool-downs end); returns how many questions were asked.
+    """Let a planner without memory work once; see `Planner.step`."""
+    planner = Planner(db, scope, settings)
+    try:
+        return await planner.step(anyway=anyway)
+    finally:
+        await planner.forget()
 
-    None: nothing changed, or another worker is at it. Marks are taken away only when their plan is applied, so a crash
-    in between plans again.
-    """
-    begun = time.monotonic()
-    async with db.tx() as tx:
-        if not await tx.fetchval(
-            "SELECT pg_try_advisory_xact_lock(hashtext('gotong.planner'), $1)", int(scope.exercise)
-        ):
+
+@dataclass(slots=True)
+class Memory:
+    """A plan that a process keeps, and what the planner itself has to know of it. `turn`: see the table `plan`."""
+
+    process: PlanProcess
+    problem: Problem
+    plan: engine.Plan
+    lines: Lines
+    owners: dict[UUID, Owner]
+    seconds: float
+    turn: int = 0
+    offered: list[tuple[UUID, UUID]] = field(default_factory=list)
+
+    @property
+    def skills(self) -> bool:
+        """Whether responders were loaded."""
+        return bool(self.problem.responders)
+
+
+class Planner:
+    """One scope's planner, with its memory. `step` does whatever is due."""
+
+    def __init__(self, db: Database, scope: Scope, settings: MatchingSettings) -> None:
+        self._db, self._scope, self._settings = db, scope, settings
+        self._memory: Memory | None = None
+        self._next: asyncio.Task[Memory] | None = None
+        self._since: list[Row] = []
+        self._behind = False
+        self._full_at = float("-inf")
+        self.steps = {"here": 0, "apart": 0, "followed": 0}
+
+    @property
+    def settled(self) -> bool:
+        """Whether no full plan is on its way, nor wanted."""
+        return self._next is None and not self._behind
+
+    async def forget(self) -> None:
+        """Lose all memory; nothing else is lost with it."""
+        coming, self._next = self._next, None
+        if coming is not None:
+            coming.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await (await coming).process.stop()
+        memory, self._memory = self._memory, None
+        self._since, self._behind = [], False
+        if memory is not None:
+            await memory.process.stop()
+
+    async def step(self, *, anyway: bool = False) -> int | None:
+        """Plan if something changed since the last time, or `anyway` while something is open (windows come near,
+        cool-downs end); returns how many questions were asked.
+
+        None: nothing to do, or another worker is at it. Marks are taken away only when their plan is applied, so a
+        crash in between plans again.
+        """
+        begun = time.monotonic()
+        try:
+            async with self._db.tx() as tx:
+                if not await tx.fetchval(
+                    "SELECT pg_try_advisory_xact_lock(hashtext('gotong.planner'), $1)", int(self._scope.exercise)
+                ):
+                    return None
+                marks = await tx.fetch("SELECT * FROM change WHERE exercise = $1 ORDER BY id", self._scope.exercise)
+                turn = await tx.fetchval("SELECT turn FROM plan WHERE exercise = $1", self._scope.exercise)
+                if self._memory is not None and self._memory.turn != turn:
+                    log.info("another planner was at work; planning anew")
+                    await self.forget()
+                if self._memory is None:
+                    if not marks and not (anyway and await _something_open(tx, self._scope)):
+                        return None
+                    asked = await self._anew(tx, begun)
+                else:
+                    wanted = anyway and await _something_open(tx, self._scope)
+                    done = await self._further(tx, self._memory, marks, wanted, begun)
+                    if done is None:
+                        return None
+                    asked = done
+                await tx.execute("DELETE FROM change WHERE id = ANY($1)", [mark["id"] for mark in marks])
+            return asked
+        except BaseException:
+            # What the process knows and what the tables say may differ now.
+            await self.forget()
+            raise
+
+    async def _anew(self, tx: Tx, begun: float) -> int:
+        """A full plan, here if it is small, else in a process that keeps it."""
+        problem = await load(tx, self._scope, clock.now())
+        if problem.size < self._settings.apart_from:
+            plan = await asyncio.to_thread(solved, problem, rules_of(self._settings))
+            asked = await apply(self._db, self._scope, compared(problem, plan), problem.version, self._settings)
+            self.steps["here"] += 1
+        else:
+            self._memory = memory = await self._apart(problem)
+            plan = memory.plan
+            asked = await self._applied(memory, problem.asked, memory.lines, problem.version)
+        turn = await _remember(tx, self._scope, problem, plan, time.monotonic() - begun)
+        if self._memory is not None:
+            self._memory.turn = turn
+        self._full_at = time.monotonic()
+        _told(problem, plan, begun, asked)
+        return asked
+
+    async def _apart(self, problem: Problem) -> Memory:
+        begun = time.monotonic()
+        process = await PlanProcess.start()
+        try:
+            plan = await process.plan(
+                Given(
+                    problem.needs,
+                    problem.responders,
+                    problem.lots,
+                    rules_of(self._settings),
+                    problem.kept,
+                    problem.now,
+                )
+            )
+        except BaseException:
+            await process.stop()
+            raise
+        self.steps["apart"] += 1
+        owners = owners_of([*problem.responders, *problem.lots])
+        return Memory(process, problem, plan, lines_of(plan), owners, time.monotonic() - begun)
+
+    async def _fully(self) -> Memory:
+        """The next full plan, made beside the one that is followed."""
+        async with self._db.tx() as tx:
+            problem = await load(tx, self._scope, clock.now())
+        return await self._apart(problem)
+
+    async def _further(self, tx: Tx, memory: Memory, marks: Sequence[Row], wanted: bool, begun: float) -> int | None:
+        """Follow the marks on the kept plan, or on a new full one where that is ready."""
+        whole = self._next is not None and self._next.done()
+        if not marks and not whole:
+            self._maybe_fully(wanted)
             return None
-        marks = [row["id"] for row in await tx.fetch("SELECT id FROM change WHERE exercise = $1", scope.exercise)]
-        if not marks and not (anyway and await _something_open(tx, scope)):
+        if self._next is not None:
+            self._since += marks
+        if whole:
+            assert self._next is not None
+            fresh, self._next = self._next.result(), None
+            self._memory, old = fresh, memory
+            await old.process.stop()
+            fresh.turn, memory = old.turn, fresh
+            marks, self._since = self._since, []
+        touched = await self._touched(tx, memory, marks)
+        if touched is None:
+            # Something of a kind that was not loaded: only a new plan knows it.
+            await self.forget()
+            return await self._anew(tx, begun)
+        if whole:
+            # Questions that were asked while it was made cost their tax as well.
+            touched.offered = list(await _asked(tx, self._scope, None))
+        followed = await memory.process.follow(touched)
+        self._take(memory, followed)
+        needs = {line.need_id for line in touched.needs} | {*touched.ended} | {need for need, _ in followed.lines}
+        some = None if whole else sorted(needs, key=str)
+        asked_now = await _asked(tx, self._scope, some)  # type: ignore[arg-type]  # the engine's ids are ours: UUIDs
+        lines = memory.lines if whole else {pair: line for pair, line in memory.lines.items() if pair[0] in needs}
+        version = {
+            row["need_id"]: row["version"]
+            for row in await tx.fetch(
+                "SELECT need_id, version FROM need WHERE need_id = ANY($1)",
+                sorted({pair[0] for pair in (*asked_now, *lines)}),
+            )
+        }
+        asked = await self._applied(memory, asked_now, lines, version)
+        if whole:
+            memory.turn = await _remember(tx, self._scope, memory.problem, memory.plan, memory.seconds)
+            _told(memory.problem, memory.plan, begun, asked)
+        else:
+            self.steps["followed"] += 1
+            memory.turn = await tx.fetchval(
+                "UPDATE plan SET turn = turn + 1 WHERE exercise = $1 RETURNING turn", self._scope.exercise
+            )
+            log.debug("followed %d marks in %.0f ms", len(marks), (time.monotonic() - begun) * 1000)
+        self._maybe_fully(wanted)
+        return asked
+
+    def _take(self, memory: Memory, followed: Followed) -> None:
+        for pair, line in followed.lines.items():
+            if line is None:
+                memory.lines.pop(pair, None)
+            else:
+                memory.lines[pair] = line
+        self._behind |= followed.behind
+
+    def _maybe_fully(self, wanted: bool) -> None:
+        """Begin a full plan where one is wanted, at most a fifth of the time."""
+        assert self._memory is not None
+        self._behind |= wanted
+        if self._behind and self._next is None and time.monotonic() - self._full_at >= 5 * self._memory.seconds:
+            self._full_at = time.monotonic()
+            self._since, self._behind = [], False
+            self._next = asyncio.create_task(self._fully())
+
+    async def _applied(
+        self, memory: Memory, asked: Mapping[tuple[UUID, UUID], Sequence[Row]], lines: Lines, version: dict[UUID, int]
+    ) -> int:
+        changes = differences(asked, lines, memory.owners)
+        made = await apply(self._db, self._scope, changes, version, self._settings)
+        memory.offered = [(ask.need_id, source) for ask in changes.ask if (source := ask.responder_id or ask.lot_id)]
+        # What was overtaken is not offered, though it is planned.
+        self._behind |= made < len(changes.ask)
+        return made
+
+    async def _touched(self, tx: Tx, memory: Memory, marks: Sequence[Row]) -> Touched | None:
+        """What the tables say now of what was marked. None: the kept plan knows nothing of that kind."""
+        now = clock.now()
+        need_ids = sorted({mark["need_id"] for mark in marks if mark["need_id"]})
+        source_ids = sorted({mark["source_id"] for mark in marks if mark["source_id"]})
+        rows, needs = await _needs(tx, self._scope, now, need_ids)
+        if any(row["skill"] for row in rows) and not memory.skills:
             return None
-        problem = await load(tx, scope, clock.now())
-        plan = await asyncio.to_thread(solved, problem, rules_of(settings))
-        asked = await apply(db, scope, compared(problem, plan), problem.version, settings)
-        await _remember(tx, scope, problem, plan, time.monotonic() - begun)
-        await tx.execute("DELETE FROM change WHERE id = ANY($1)", marks)
+        if {row["item"] for row in rows if row["item"]} - {line.code for line in memory.problem.needs}:
+            return None
+        # Whoever holds an open offer and changed otherwise than by a promise is left to the full plan: here it would
+        # be planned anew, and the question perhaps taken back for nothing.
+        bound = {
+            row["responder_id"]
+            for row in await tx.fetch(
+                "SELECT o.responder_id FROM offer AS o JOIN responder AS r USING (responder_id) "
+                "WHERE o.responder_id = ANY($1) AND o.exercise = $2 AND o.state = 'made' AND r.status = 'confirmed'",
+                source_ids,
+                self._scope.exercise,
+            )
+        }
+        free = [one for one in source_ids if one not in bound]
+        responders = await _responders(tx, self._scope, now, free) if memory.skills else []
+        lots = await _lots(tx, self._scope, None, free)
+        owners = owners_of([*responders, *lots])
+        memory.owners.update(owners)
+        self._behind |= bool(bound) or any(mark["need_id"] is None and mark["source_id"] is None for mark in marks)
+        planned = {line.need_id for line in needs}
+        offered, memory.offered = memory.offered, []
+        return Touched(
+            accepted=[(m["need_id"], m["source_id"], m["accepted"]) for m in marks if m["accepted"]],
+            offered=offered,
+            ended=[one for one in need_ids if one not in planned],
+            needs=needs,
+            lost=[one for one in free if one not in owners],
+            sources=[*responders, *lots],
+        )
+
+
+def _told(problem: Problem, plan: engine.Plan, begun: float, asked: int) -> None:
     log.info(
         "planned %d needs (%d of %d units met, gap %d) in %.0f ms; %d offers made",
         len(problem.needs),
@@ -403,7 +678,6 @@ async def plan_once(db: Database, scope: Scope, settings: MatchingSettings, *, a
         (time.monotonic() - begun) * 1000,
         asked,
     )
-    return asked
 
 
 async def _something_open(tx: Tx, scope: Scope) -> bool:
@@ -415,15 +689,17 @@ async def _something_open(tx: Tx, scope: Scope) -> bool:
     )
 
 
-async def _remember(tx: Tx, scope: Scope, problem: Problem, plan: engine.Plan, seconds: float) -> None:
-    """Keep the plan's figures, and for each unmet need who was left after each rule."""
-    await tx.execute(
+async def _remember(tx: Tx, scope: Scope, problem: Problem, plan: engine.Plan, seconds: float) -> int:
+    """Keep the plan's figures, and for each unmet need who was left after each rule; returns the planner's turn."""
+    turn: int = await tx.fetchval(
         """
         INSERT INTO plan (exercise, planned_at, needs, units, met, objective, bound, gap, moved_units, method, seconds)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
         ON CONFLICT (exercise) DO UPDATE SET planned_at = excluded.planned_at, needs = excluded.needs,
             units = excluded.units, met = excluded.met, objective = excluded.objective, bound = excluded.bound,
-            gap = excluded.gap, moved_units = excluded.moved_units, method = excluded.method, seconds = excluded.seconds
+            gap = excluded.gap, moved_units = excluded.moved_units, method = excluded.method,
+            seconds = excluded.seconds, turn = plan.turn + 1
+        RETURNING turn
         """,
         scope.exercise,
         problem.now,
@@ -456,6 +732,7 @@ async def _remember(tx: Tx, scope: Scope, problem: Problem, plan: engine.Plan, s
         scope.exercise,
         problem.now,
     )
+    return turn
 
 
 async def run(db: Database, stopping: asyncio.Event) -> None:
@@ -463,29 +740,35 @@ async def run(db: Database, stopping: asyncio.Event) -> None:
     settings = MatchingSettings()
     wake = asyncio.Event()
     listener: asyncpg.Connection[Any] | None = None
-    scopes = (Scope(exercise=False), Scope(exercise=True))
-    planned_at = dict.fromkeys(scopes, float("-inf"))
+    planners = {scope: Planner(db, scope, settings) for scope in (Scope(exercise=False), Scope(exercise=True))}
+    planned_at = dict.fromkeys(planners, float("-inf"))
+    leads = False
     try:
         while not stopping.is_set():
             if listener is None or listener.is_closed():
                 listener = await db.listen([actions.PLANNER_CHANNEL], wake)
+                leads = False
+            # Of several workers one keeps planning, and its memory with it; when its connection ends, another does.
+            leads = leads or await listener.fetchval("SELECT pg_try_advisory_lock(hashtext('gotong.planner.lead'))")
             wake.clear()
             begun = time.monotonic()
-            for scope in scopes:
+            for scope, planner in planners.items() if leads else ():
                 overdue = time.monotonic() - planned_at[scope] >= settings.replan_s
                 try:
-                    if await plan_once(db, scope, settings, anyway=overdue) is not None:
+                    if await planner.step(anyway=overdue) is not None or overdue:
                         planned_at[scope] = time.monotonic()
                 except asyncpg.DeadlockDetectedError:
                     # Somebody promised something while the plan was applied. The marks are still there: again.
                     wake.set()
             took = time.monotonic() - begun
-            await _either(wake, stopping, timeout_s=1)
+            await _either(wake, stopping, timeout_s=1 if all(one.settled for one in planners.values()) else 0.1)
             if wake.is_set():
                 # A burst gives few plans: wait for more of it, the longer the more a plan costs.
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stopping.wait(), max(settings.gather_s, min(took, 1.0)))
     finally:
+        for planner in planners.values():
+            await planner.forget()
         if listener is not None:
             await listener.close(timeout=1)
 

@@ -25,6 +25,9 @@ class MatchingSettings(BaseSettings):
     replan_s: float = Field(default=30, gt=0)
     """How often needs that are still open are planned again though nothing changed: windows open, cool-downs end."""
 
+    apart_from: int = Field(default=3_000, ge=0)
+    """From how many needs, responders and lots together a plan is kept in a process of its own."""
+
     def cooldown_hours(self, cause: str) -> float:
         hours = {"declined": self.declined_hours, "expired": self.expired_hours, "abandoned": self.abandoned_hours}
         return hours[cause]
