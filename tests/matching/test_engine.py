@@ -16,7 +16,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from services.matching.engine import HazardZone, Kept, Lot, NeedLine, Plan, Responder, Settings, solve
 from services.matching.engine.candidates import candidates
 from services.matching.engine.check import check_plan, distance_km, failed_rule
-from services.matching.engine.explain import assignment_sentences, unmet_sentences
+from services.matching.engine.explain import assignment_sentences, move_sentences, unmet_sentences
 from services.matching.engine.live import LivePlan
 from services.matching.engine.model import FILTERS, encode
 
@@ -742,6 +742,64 @@ def test_a_live_plan_says_what_each_event_moved() -> None:
     assert live.assignments() == [("n", "r", 1)]
     assert live.drop_source("r") == {("n", "r"): -1}
     assert live.faults() == []
+
+
+def test_a_chain_of_moves_is_told_from_its_cause_to_its_end() -> None:
+    n, m = need(), need(need_id="m", severity=4)
+    needs = {"n": n, "m": m}
+    live = LivePlan([n], [responder()], [], Settings(), now=NOW)
+    moved = live.put_need(m)
+    assert move_sentences(moved, needs, live.unmet(), "en") == [
+        "r moved from n to m because m is graver (severity 4, n has 3).",
+        "n lacks 1 now.",
+    ]
+    assert move_sentences(moved, needs, live.unmet(), "id", {"r": "Sari"}) == [
+        "Sari pindah dari n ke m karena m lebih gawat (tingkat 4, n tingkat 3).",
+        "n kini kekurangan 1 unit.",
+    ]
+    arrival = live.put_source(responder(responder_id="s"))
+    assert move_sentences(arrival, needs, live.unmet(), "en") == ["s goes to n."]
+    gone = live.drop_source("r")
+    assert move_sentences(gone, needs, live.unmet(), "en") == [
+        "r no longer serves m.",
+        "s moved from n to m because r no longer serves it and m is graver (severity 4, n has 3).",
+        "n lacks 1 now.",
+    ]
+    met = live.drop_need("m")
+    assert move_sentences(met, {"n": n}, live.unmet(), "en") == ["s moved from m to n because m wants fewer now."]
+
+
+def test_a_chain_through_a_middle_need_names_who_left_it() -> None:
+    # x reaches only the first person, who serves n; n can have the second, who serves nobody of the same worth.
+    line = [106.86 + k * 0.1 for k in range(3)]
+    people = [responder(responder_id=f"r{k}", lon=lon, travel_limit_km=12.0) for k, lon in enumerate(line)]
+    n, m = need(need_id="n", lon=106.865), need(need_id="m", lon=106.955)
+    needs = {"n": n, "m": m, "x": need(need_id="x", lon=106.76, severity=4)}
+    live = LivePlan([n, m], people, [], Settings(), now=NOW)
+    assert live.assignments() == [("m", "r1", 1), ("n", "r0", 1)]
+    moved = live.put_need(needs["x"])
+    assert move_sentences(moved, needs, live.unmet(), "en") == [
+        "r0 moved from n to x because x still lacked some.",
+        "r1 moved from m to n because r0 moved from there to x.",
+        "r2 goes to m.",
+    ]
+
+
+@settings(quick, max_examples=60)
+@given(cases(), seeds)
+def test_every_moved_unit_is_told_once(case: Case, r: Random) -> None:
+    needs, people, stock, options = case
+    live = LivePlan(needs, people, stock, options, now=NOW)
+    lines = {n.need_id: n for n in needs}
+    for k in range(4):
+        lines[f"n{50 + k}"] = random_need(r, 50 + k)
+        moved = live.put_need(lines[f"n{50 + k}"])
+        if people and r.random() < 0.5:
+            moved = live.drop_source(r.choice(people).responder_id)
+        for language in ("en", "id"):
+            told = move_sentences(moved, lines, live.unmet(), language)  # type: ignore[arg-type]
+            assert bool(told) == bool(moved)
+            assert {str(s) for _, s in moved} <= set(" ".join(told).replace(".", " ").split())
 
 
 def test_bundles_and_teams_with_a_minimum_stay_as_the_full_plan_left_them() -> None:

@@ -6,7 +6,7 @@ optimum and its proof, `bundles` what a flow cannot say, `incremental` the event
 tests.
 """
 
-from services.matching.engine.explain import assignment_sentences, unmet_sentences
+from services.matching.engine.explain import assignment_sentences, move_sentences, unmet_sentences
 from services.matching.engine.live import LivePlan
 from services.matching.engine.model import (
     Arrays,
@@ -34,6 +34,7 @@ __all__ = [
     "Settings",
     "Solution",
     "assignment_sentences",
+    "move_sentences",
     "solve",
     "solve_arrays",
     "unmet_sentences",

@@ -1,5 +1,6 @@
 """Why: who was left after each hard rule, and what stands behind each choice."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -15,6 +16,7 @@ from services.matching.engine.model import (
     Arrays,
     Assignment,
     Bools,
+    Id,
     Ints,
     Lot,
     NeedLine,
@@ -252,6 +254,116 @@ def unmet_sentences(need: NeedLine, plan: Plan, language: Language) -> list[str]
         )[k]
     )
     return sentences
+
+
+def move_sentences(
+    moved: Mapping[tuple[Id, Id], int],
+    needs: Mapping[Id, NeedLine],
+    unmet: Mapping[Id, int],
+    language: Language,
+    names: Mapping[Id, str] | None = None,
+) -> list[str]:
+    """Who moved where through one event and why, from the cause along the chain to where it ends.
+
+    `moved` is what `LivePlan` returned for the event, `unmet` its unmet units after it; `needs` are the lines in
+    question (one that is gone may be missing), `names` what sources and needs are called instead of their ids.
+    """
+    called = names or {}
+    gains: dict[Id, dict[Id, int]] = {}
+    losses: dict[Id, dict[Id, int]] = {}
+    for (need, source), units in sorted(moved.items(), key=str):
+        (gains if units > 0 else losses).setdefault(source, {})[need] = abs(units)
+    # (source, from, to, units): what a source loses goes to what it gains, as far as it goes; None: from or to nowhere.
+    steps: list[tuple[Id, Id | None, Id | None, int]] = []
+    for source in sorted({*gains, *losses}, key=str):
+        lost, won = list(losses.get(source, {}).items()), list(gains.get(source, {}).items())
+        while lost or won:
+            a, b = lost[0] if lost else (None, won[0][1]), won[0] if won else (None, lost[0][1])
+            n = min(a[1], b[1])
+            steps.append((source, a[0], b[0], n))
+            for rows in (lost, won):
+                if rows:
+                    rows[0] = (rows[0][0], rows[0][1] - n)
+                    if not rows[0][1]:
+                        rows.pop(0)
+    net: dict[Id, int] = {}
+    for (need, _), units in moved.items():
+        net[need] = net.get(need, 0) + units
+
+    def say(local: str, english: str) -> str:
+        return local if language == "id" else english
+
+    def name(one: Id | None) -> str:
+        return called.get(one, str(one)) if one is not None else ""
+
+    def who(source: Id, n: int) -> str:
+        return name(source) if n == 1 else say(f"{n} unit dari {name(source)}", f"{n} units of {name(source)}")
+
+    def why(at: Id, left: Id) -> str:
+        """Why somebody comes to a need, leaving another."""
+        gone = next((step for step in steps if step[1] == at), None)
+        x, y = needs.get(left), needs.get(at)
+        if net[left] < 0 and not unmet.get(left):
+            return say(f"{name(left)} tidak lagi membutuhkannya", f"{name(left)} wants fewer now")
+        graver = ""
+        if net[left] < 0 and x and y and y.severity > x.severity:
+            graver = say(
+                f"{name(at)} lebih gawat (tingkat {y.severity}, {name(left)} tingkat {x.severity})",
+                f"{name(at)} is graver (severity {y.severity}, {name(left)} has {x.severity})",
+            )
+        if gone is not None:
+            cause = say(f"{name(gone[0])} tidak lagi ke sana", f"{name(gone[0])} no longer serves it")
+            if gone[2] is not None:
+                cause = say(
+                    f"{name(gone[0])} pindah dari sana ke {name(gone[2])}",
+                    f"{name(gone[0])} moved from there to {name(gone[2])}",
+                )
+            return cause + (say(" dan ", " and ") + graver if graver else "")
+        if graver:
+            return graver
+        if net[left] < 0:
+            return say(
+                f"tanpa dia {name(left)} lebih sedikit merugikan rencana daripada {name(at)}",
+                f"leaving {name(left)} without costs the plan less than leaving {name(at)} without",
+            )
+        return say(f"{name(at)} masih kekurangan", f"{name(at)} still lacked some")
+
+    told: list[str] = []
+    left = list(steps)
+
+    def tell(step: tuple[Id, Id | None, Id | None, int]) -> None:
+        left.remove(step)
+        source, a, b, n = step
+        if a is None:
+            told.append(say(f"{who(source, n)} ditugaskan ke {name(b)}.", f"{who(source, n)} goes to {name(b)}."))
+        elif b is None:
+            told.append(
+                say(f"{who(source, n)} tidak lagi ke {name(a)}.", f"{who(source, n)} no longer serves {name(a)}.")
+            )
+        else:
+            told.append(
+                say(
+                    f"{who(source, n)} pindah dari {name(a)} ke {name(b)} karena {why(b, a)}.",
+                    f"{who(source, n)} moved from {name(a)} to {name(b)} because {why(b, a)}.",
+                )
+            )
+        # Whoever takes the place that became free comes next.
+        for other in list(left):
+            if a is not None and other[2] == a and other in left:
+                tell(other)
+
+    # Causes first: whoever left the plan, then whoever came to a need that has more than before.
+    for step in sorted(steps, key=lambda step: (step[2] is not None, step[2] is None or net[step[2]] <= 0)):
+        if step in left:
+            tell(step)
+    for need in sorted((one for one, units in net.items() if units < 0 and unmet.get(one)), key=str):
+        told.append(
+            say(
+                f"{name(need)} kini kekurangan {unmet[need]} unit.",
+                f"{name(need)} lacks {unmet[need]} now.",
+            )
+        )
+    return told
 
 
 def _number(value: float, language: Language) -> str:
