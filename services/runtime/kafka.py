@@ -7,6 +7,7 @@ import contextlib
 import logging
 import ssl
 import struct
+from collections.abc import Coroutine
 from functools import lru_cache
 from typing import Any
 
@@ -120,12 +121,24 @@ async def drop_producer(client: AIOKafkaProducer, within_s: float = 5) -> None:
     """Throw a producer away, and with it whatever it still had in hand, instead of waiting until that is sent."""
     if client._sender.sender_task is not None:
         client._sender.sender_task.cancel()
+    await end(client.stop(), client.client, within_s)
+
+
+async def end(stop: Coroutine[Any, Any, None], client: AIOKafkaClient | None, within_s: float) -> None:
+    """Let a client stop, for so long, and close its connections in any case. How stopping fails makes no difference
+    any more, but must not end its caller: when aiokafka 0.14 stops a consumer that cannot reach its broker, it
+    cancels a fetch that pauses and then passes that CancelledError on."""
+    stopping = asyncio.ensure_future(stop)
     try:
-        await asyncio.wait_for(client.stop(), within_s)
-    except (KafkaError, TimeoutError, OSError) as error:
-        log.warning("a producer did not stop cleanly: %r", error)
-        with contextlib.suppress(KafkaError, TimeoutError, OSError):
-            await asyncio.wait_for(client.client.close(), 1)
+        await asyncio.wait([stopping], timeout=within_s)
+    finally:
+        if not stopping.done():
+            stopping.cancel()
+        elif not stopping.cancelled() and stopping.exception() is not None:
+            log.warning("a client did not stop cleanly: %r", stopping.exception())
+        if client is not None:
+            with contextlib.suppress(KafkaError, TimeoutError, OSError):
+                await asyncio.wait_for(client.close(), 1)
 
 
 @lru_cache(maxsize=10_000)

@@ -15,13 +15,14 @@ from typing import Any
 
 import asyncpg
 import uvicorn
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from fastapi import APIRouter, FastAPI
 from faststream.kafka import KafkaBroker
 from faststream.security import BaseSecurity, SASLScram512
 
 from services.runtime import health, http, kafka, logs, migrations, trace
-from services.runtime.consumer import Consumer, OwnBug, Runner
+from services.runtime.consumer import Consumer, Runner
 from services.runtime.db import Database, is_transient
 from services.runtime.metrics import router as metrics_router
 from services.runtime.outbox import Relay
@@ -91,6 +92,7 @@ class Worker:
         self.runner = Runner(service.consumer, self.db, settings) if service.consumer else None
         self.relay: Relay | None = None
         self.problems: dict[str, str] = {}
+        self._client: AIOKafkaClient | None = None
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT, or until something fails that trying again cannot mend."""
@@ -178,7 +180,7 @@ class Worker:
             finally:
                 for waiting in ended:
                     waiting.cancel()
-                await _stopped(broker)
+                await self._end(broker)
             if lost.is_set():
                 log.warning("%s: the broker has lost its log; reading the new one from its start", self.service.name)
                 self.runner.forget()
@@ -201,6 +203,7 @@ class Worker:
 
                 def built(*args: Any, build: Any = build, known: str = known, **options: Any) -> Any:
                     consumer = build(*args, **options)
+                    self._client = consumer._client
                     kafka.hold_to(consumer._client, known, lost)
                     return consumer
 
@@ -222,11 +225,16 @@ class Worker:
                 again = again or lost.is_set()
                 self.problems["kafka"] = f"Kafka does not answer: {error!r}"
                 log.warning("%s: %s", self.service.name, self.problems["kafka"])
-                await _stopped(broker)
+                await self._end(broker)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self.stopping.wait(), pause_s)
                 pause_s = min(pause_s * 2, 3)
         return None
+
+    async def _end(self, broker: KafkaBroker) -> None:
+        """Stop it, with the batch in hand, within the time that the supervisor gives."""
+        client, self._client = self._client, None
+        await kafka.end(broker.stop(), client, 3)
 
     async def _kept(self, work: Loop) -> None:
         """Run a loop; an outage of the database starts it again, anything else ends the worker."""
@@ -290,12 +298,6 @@ class Worker:
                     raise
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.stopping.wait(), 3600)
-
-
-async def _stopped(broker: KafkaBroker) -> None:
-    """Stop it, with the batch in hand, within the time that the supervisor gives."""
-    with suppress(TimeoutError, KafkaError, OwnBug):
-        await asyncio.wait_for(broker.stop(), 3)
 
 
 def _reason(task: asyncio.Task[object]) -> BaseException | None:

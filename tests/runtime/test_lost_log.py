@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import shutil
 from collections import defaultdict
@@ -13,7 +12,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from fastapi import APIRouter
 
@@ -22,6 +21,7 @@ from gotong.local.folders import scratch_folder
 from schemas.event import Event
 from schemas.incidents import IncidentUpdated
 from schemas.reports import ReportReceived
+from schemas.topics import TOPICS
 from services.runtime import clock, kafka, outbox
 from services.runtime.consumer import Consumer
 from services.runtime.db import Database, Tx
@@ -210,3 +210,119 @@ async def _true(value: bool) -> bool:
 
 async def _more(load: Load, count: int) -> bool:
     return await load.effects() >= count
+
+
+@pytest.mark.parametrize("kind", ["embedded", "kafka"])
+async def test_the_mark_follows_the_slowest_reader_and_only_what_is_after_it_is_sent_again(
+    kind: str, broker_of: Callable[[str], Broker], make_db: MakeDb, dsn: str
+) -> None:
+    chance = random.Random(7)
+    broker = broker_of(kind)
+    broker.start()
+    settings = broker_settings(broker, dsn)
+    await ensure_topics(settings.kafka, embedded=settings.kafka_embedded)
+    load = Load(make_db("intake"), make_db("sitrep"))
+    await load.prepare()
+
+    async def relay_row() -> tuple[int, int, int]:
+        async with load.source.tx() as tx:
+            row = await tx.fetchrow("SELECT low_water, resent_to, resend_until FROM relay")
+        assert row is not None
+        return row["low_water"], row["resent_to"], row["resend_until"]
+
+    async def all_read() -> bool:
+        return await load.effects() == load.said and (await relay_row())[0] == load.said + 1
+
+    async with running(load, settings):
+        await load.say(1500, chance)  # more than one look of the mark's walk
+        await until(all_read)
+    sender = Relay(load.source, settings, "/gotong/t/intake")
+    await load.say(70, chance)
+    assert await sender.move() == 70
+    assert sender._link is not None
+    assert await sender.mark(sender._link)
+    assert await relay_row() == (1501, 0, 0)  # nobody has read the 70, so there the mark stands
+    await sender._drop_link()
+    lose_log(broker, kind)
+    broker.start()
+    async with running(load, settings):
+        await load.say(30, chance)
+        await until(load.drained)
+        await until(all_read)
+    assert await relay_row() == (1601, 1570, 1570)
+    await load.check()
+    async with load.source.tx() as tx:
+        rows = await tx.fetch("SELECT id::text, kafka_partition, kafka_offset FROM journal WHERE position > 1500")
+    places = {(row["id"], row["kafka_partition"], row["kafka_offset"]) for row in rows}
+    found = await everything(settings, ReportReceived.topic, IncidentUpdated.topic)
+    assert len(found) == 100
+    assert {(dict(r.headers)["ce_id"].decode(), r.partition, r.offset) for r in found} == places
+
+
+async def everything(settings: Settings, *topics: str) -> list[ConsumerRecord[bytes, bytes]]:
+    """All records of these topics as they stand now, told apart from more to come by a record of our own."""
+    client = AIOKafkaConsumer(bootstrap_servers=settings.kafka, auto_offset_reset="earliest")
+    await client.start()
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka)
+    await producer.start()
+    found: list[ConsumerRecord[bytes, bytes]] = []
+    try:
+        partitions = [TopicPartition(topic, number) for topic in topics for number in range(TOPICS[topic].partitions)]
+        client.assign(partitions)
+        last = {p: (await producer.send_and_wait(p.topic, b"last", partition=p.partition)).offset for p in partitions}
+        async with asyncio.timeout(30):
+            while any([await client.position(p) <= last[p] for p in partitions]):
+                for records in (await client.getmany(timeout_ms=200)).values():
+                    found += [record for record in records if record.value != b"last"]
+    finally:
+        await producer.stop()
+        await client.stop()
+    return found
+
+
+@pytest.mark.parametrize("kind", ["embedded", "kafka"])
+async def test_a_client_held_to_one_cluster_never_speaks_to_another(
+    kind: str, broker_of: Callable[[str], Broker], dsn: str
+) -> None:
+    broker = broker_of(kind)
+    broker.start()
+    settings = broker_settings(broker, dsn)
+    await ensure_topics(settings.kafka, embedded=settings.kafka_embedded)
+    lost = asyncio.Event()
+    first = await kafka.cluster_id(settings)
+    sender = kafka.producer(settings)
+    kafka.hold_to(sender.client, first, lost)
+    await sender.start()
+    reader = AIOKafkaConsumer(
+        ReportReceived.topic, bootstrap_servers=settings.kafka, group_id="gotong.sitrep", auto_offset_reset="earliest",
+        enable_auto_commit=False, session_timeout_ms=6000,
+    )  # fmt: skip
+    kafka.hold_to(reader._client, first, lost)
+    await reader.start()
+    try:
+        for n in range(5):
+            await sender.send_and_wait(ReportReceived.topic, str(n).encode(), partition=0)
+        read: list[bytes] = []
+        async with asyncio.timeout(30):
+            while len(read) < 5:
+                read += [r.value for records in (await reader.getmany(timeout_ms=200)).values() for r in records]
+        lose_log(broker, kind)
+        broker.start()
+        assert await kafka.cluster_id(settings) != first
+        await ensure_topics(settings.kafka, embedded=settings.kafka_embedded)
+        hand = await sender.send(ReportReceived.topic, b"in hand", partition=0)
+        await asyncio.wait_for(lost.wait(), 30)
+        with pytest.raises((KafkaError, TimeoutError)):
+            await asyncio.wait_for(reader.commit(), 2)  # it would try for ever
+        assert not hand.done()
+        # One that knows the new log finds in it nothing of the old producer, and no offset of the old reader.
+        fresh = AIOKafkaConsumer(bootstrap_servers=settings.kafka, group_id="gotong.sitrep", enable_auto_commit=False)
+        await fresh.start()
+        try:
+            assert await fresh.committed(TopicPartition(ReportReceived.topic, 0)) is None
+        finally:
+            await fresh.stop()
+        assert await everything(settings, ReportReceived.topic) == []
+    finally:
+        await kafka.drop_producer(sender)
+        await kafka.end(reader.stop(), reader._client, 5)
