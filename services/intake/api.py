@@ -16,7 +16,7 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 
 from schemas.reports import ReportPlaced
-from services.intake import api_incidents, api_needs, domain
+from services.intake import api_incidents, api_needs, api_warnings, domain
 from services.intake.actions import (
     LINKER_CHANNEL,
     Draft,
@@ -502,3 +502,4 @@ async def _to_confirm(tx: Tx, report: dict[str, Any], need_id: UUID | None) -> S
 router.include_router(_reports)
 router.include_router(api_incidents.router)
 router.include_router(api_needs.router)
+router.include_router(api_warnings.router)

@@ -1,8 +1,13 @@
 """Intake put together."""
 
-from services.intake import linker
+from services.intake import linker, warning_feeds, warning_timer
 from services.intake.api import router
 from services.intake.handlers import consumer
 from services.runtime.service import Service
 
-service = Service("intake", router=router, consumer=consumer, loops=[linker.run])
+service = Service(
+    "intake",
+    router=router,
+    consumer=consumer,
+    loops=[linker.run, warning_timer.run, warning_feeds.run],
+)

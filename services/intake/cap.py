@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Literal
 from xml.parsers import expat
 
@@ -27,10 +28,12 @@ _ATOM = "http://www.w3.org/2005/Atom"
 MAX_BYTES = 2 * 1024 * 1024
 """A message, or a feed with its messages, is at most so long."""
 MAX_DEPTH = 32
-MAX_ELEMENTS = 60_000
+MAX_ELEMENTS = 40_000
 MAX_POINTS = 20_000
 """So many points of polygons one message may have."""
 _MOST_LISTED = 50
+_CHUNK = 32 * 1024
+_LONGEST_TAG = 128 * 1024
 
 STATUSES = ("Actual", "Exercise", "System", "Test", "Draft")
 MSG_TYPES = ("Alert", "Update", "Cancel", "Ack", "Error")
@@ -189,7 +192,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry of an index feed: where its message can be fetched. `guid` tells one entry from another."""
+    """An entry of an index feed: where its message can be fetched. `guid` tells it from others and from its past."""
 
     guid: str
     link: str | None
@@ -310,7 +313,12 @@ def _look_over(raw: bytes) -> None:
     parser.StartElementHandler = start
     parser.EndElementHandler = end
     try:
-        parser.Parse(raw, True)
+        for start_at in range(0, len(raw), _CHUNK):
+            parser.Parse(raw[start_at : start_at + _CHUNK], False)
+            # A tag is held until it ends, with all its attributes.
+            if start_at + _CHUNK - max(0, parser.CurrentByteIndex) > _LONGEST_TAG:
+                raise _Stop(f"the document has a tag or comment of more than {_LONGEST_TAG} bytes")
+        parser.Parse(b"", True)
     except _Stop as stop:
         raise NotCap(str(stop)) from None
     except (expat.ExpatError, ValueError, LookupError) as error:
@@ -383,7 +391,9 @@ def _entries(root: etree._Element, kind: str, noted: list[Irregularity]) -> Iter
             if not there:
                 noted.append(Irregularity("entry-incomplete", at, f"the entry has no {name}"))
         if guid:
-            yield Entry(guid, link, told.get("title"))
+            # An entry that says it was updated is another one: Atom keeps its id.
+            changed = told.get("updated") or told.get("pubDate")
+            yield Entry(f"{guid} {changed}" if changed else guid, link, told.get("title"))
 
 
 _LINK_TYPES = ("application/cap+xml", "application/common-alerting-protocol+xml", "application/xml", "text/xml")
@@ -743,7 +753,7 @@ def _area(element: etree._Element, at: str, names: str, budget: list[int], notes
     )
 
 
-_NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,2})?")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,340})?(?:[eE][+-]?[0-9]{1,2})?")
 
 
 def _number(text: str) -> float | None:
@@ -936,10 +946,7 @@ def _write_info(element: etree._Element, info: Info) -> None:
 
 def _digits(value: float) -> str:
     """The shortest decimal that reads back the same, without an exponent."""
-    text = repr(value)
-    if "e" in text or "E" in text:
-        text = format(value, ".20f").rstrip("0")
-        text = text + "0" if text.endswith(".") else text
+    text = format(Decimal(repr(value)), "f")
     return text[:-2] if text.endswith(".0") else text
 
 
