@@ -18,7 +18,7 @@ from services.matching.engine.candidates import candidates
 from services.matching.engine.check import check_plan, distance_km, failed_rule
 from services.matching.engine.explain import assignment_sentences, move_sentences, unmet_sentences
 from services.matching.engine.live import LivePlan
-from services.matching.engine.model import FILTERS, encode
+from services.matching.engine.model import FILTERS, encode, source_id
 
 NOW = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
 SKILLS = ("medic", "boat_operator", "labour")
@@ -813,3 +813,197 @@ def test_bundles_and_teams_with_a_minimum_stay_as_the_full_plan_left_them() -> N
     assert live.put_need(need(need_id="late", severity=4)) == {}
     assert live.assignments() == before
     assert live.unmet() == {"late": 1}
+
+
+# ------------------------------------------------------------------------------------------------------ the change log
+Event = tuple[str, Any]
+
+
+class Tables:
+    """What a planner's tables hold, as a log of changes leaves it: the newest of each need, responder and lot."""
+
+    def __init__(self, case: Case) -> None:
+        self.needs: dict[Any, NeedLine] = {n.need_id: n for n in case[0]}
+        self.who: dict[Any, Responder | Lot] = {p.responder_id: p for p in case[1]}
+        self.who.update({x.lot_id: x for x in case[2]})
+
+    def apply(self, event: Event) -> None:
+        kind, what = event
+        if kind == "need":
+            self.needs[what.need_id] = what
+        elif kind == "source":
+            self.who[source_id(what)] = what
+        elif kind == "no need":
+            self.needs.pop(what, None)
+        elif kind == "no source":
+            self.who.pop(what, None)
+        elif kind == "decline" and what[0] in self.needs:
+            line = self.needs[what[0]]
+            self.needs[what[0]] = replace(line, exclude={*line.exclude, what[1]})
+
+    def random_event(self, r: Random, k: int) -> Event:
+        kind = r.choice(("need", "need", "source", "amend", "no need", "no source", "decline", "decline"))
+        if kind == "need" or (kind in ("amend", "no need", "decline") and not self.needs):
+            return "need", random_need(r, 50 + k)
+        if kind == "source" or (kind in ("no source", "decline") and not self.who):
+            return "source", random_responder(r, 50 + k) if r.random() < 0.7 else random_lot(r, 50 + k)
+        one = r.choice(sorted(self.needs)) if self.needs else None
+        if kind == "amend":
+            # Whoever declined stays away from the need however it changes.
+            changed = replace(random_need(r, int(one[1:])), exclude=self.needs[one].exclude) if one else None
+            return "need", changed
+        if kind == "no need":
+            return "no need", one
+        return (kind, r.choice(sorted(self.who))) if kind == "no source" else (kind, (one, r.choice(sorted(self.who))))
+
+    def plan(self, options: Settings, kept: list[Kept]) -> Plan:
+        people = [x for x in self.who.values() if isinstance(x, Responder)]
+        lots = [x for x in self.who.values() if isinstance(x, Lot)]
+        return solve(list(self.needs.values()), people, lots, options, kept, now=NOW)
+
+
+def follow(live: LivePlan, event: Event) -> dict[Any, int]:
+    kind, what = event
+    if kind == "need":
+        return dict(live.put_need(what))
+    if kind == "source":
+        return dict(live.put_source(what))
+    if kind == "no need":
+        return dict(live.drop_need(what))
+    return dict(live.drop_source(what) if kind == "no source" else live.exclude(*what))
+
+
+def key_of(event: Event) -> str:
+    """What orders events: the need, or the responder or lot."""
+    what = event[1]
+    if isinstance(what, NeedLine | Responder | Lot):
+        return str(what.need_id if isinstance(what, NeedLine) else source_id(what))
+    return str(what[0]) if event[0] == "decline" else str(what)
+
+
+def state(live: LivePlan) -> tuple[Any, ...]:
+    return sorted(map(str, live.assignments())), sorted(live.unmet().items()), live.objective()
+
+
+def in_force(plan: Plan) -> list[Kept]:
+    return [Kept(x.need_id, x.source_id, x.quantity, "offered") for x in plan.assignments]
+
+
+@settings(quick, max_examples=60)
+@given(cases(), seeds)
+def test_replaying_the_log_gives_the_same_plan_byte_for_byte(case: Case, r: Random) -> None:
+    options, tables, live = case[3], Tables(case), LivePlan(*case, now=NOW)
+    kept, log, told = in_force(tables.plan(options, [])), list[Event](), list[Any]()
+    for k in range(8):
+        log.append(tables.random_event(r, k))
+        tables.apply(log[-1])
+        told.append((follow(live, log[-1]), state(live)))
+    again, replayed = Tables(case), LivePlan(*case, now=NOW)
+    for event, before in zip(log, told, strict=True):
+        again.apply(event)
+        assert (follow(replayed, event), state(replayed)) == before
+    assert again.plan(options, kept).to_bytes() == tables.plan(options, kept).to_bytes()
+
+
+@settings(quick, max_examples=60)
+@given(cases(), seeds)
+def test_events_of_one_moment_in_any_order_give_the_same_plan(case: Case, r: Random) -> None:
+    options, first, second = case[3], Tables(case), Tables(case)
+    kept = in_force(first.plan(options, []))
+    # Changes of one need or one source come in the order of its key; between keys there is none.
+    events: dict[str, Event] = {}
+    for k in range(100):
+        event = first.random_event(r, k)
+        events.setdefault(key_of(event), event)
+        if len(events) == 3:
+            break
+    for event in events.values():
+        first.apply(event)
+    for event in r.sample(list(events.values()), len(events)):
+        second.apply(event)
+    assert first.plan(options, kept).to_bytes() == second.plan(options, kept).to_bytes()
+
+
+@settings(quick, max_examples=60)
+@given(cases(), seeds)
+def test_an_event_told_twice_changes_nothing(case: Case, r: Random) -> None:
+    tables, live = Tables(case), LivePlan(*case, now=NOW)
+    for k in range(8):
+        event = tables.random_event(r, k)
+        tables.apply(event)
+        follow(live, event)
+        before = state(live)
+        assert follow(live, event) == {}
+        assert state(live) == before
+        assert live.faults() == []
+
+
+@settings(quick, max_examples=60)
+@given(cases(), seeds)
+def test_who_declined_is_not_planned_for_that_need_again(case: Case, r: Random) -> None:
+    options, tables, live = case[3], Tables(case), LivePlan(*case, now=NOW)
+    refused: set[tuple[str, str]] = set()
+    for k in range(10):
+        event = tables.random_event(r, k)
+        # Half of the time somebody says no who was asked, and comes back changed.
+        asked = live.assignments()
+        if asked and r.random() < 0.5:
+            need_id, source, _ = r.choice(asked)
+            event = ("decline", (need_id, source))
+        tables.apply(event)
+        follow(live, event)
+        if event[0] == "decline":
+            refused.add((str(event[1][0]), str(event[1][1])))
+        elif event[0] == "need":
+            gone = {str(x) for x in event[1].exclude}
+            refused = {(n, s) for n, s in refused if n != str(event[1].need_id) or s in gone}
+        elif event[0] == "no need":
+            refused = {(n, s) for n, s in refused if n != str(event[1])}
+        assert not refused & {(str(n), str(s)) for n, s, _ in live.assignments()}
+        assert not refused & {(str(x.need_id), str(x.source_id)) for x in tables.plan(options, []).assignments}
+
+
+@settings(quick, max_examples=60)
+@given(cases(), seeds)
+def test_accepted_units_are_never_planned_over(case: Case, r: Random) -> None:
+    tables, live = Tables(case), LivePlan(*case, now=NOW)
+    most = {str(k): x.quantity if isinstance(x, Lot) else x.capacity for k, x in tables.who.items()}
+    promised, wanted = Counter[str](), {str(n.need_id): n.quantity for n in case[0]}
+    served = Counter[str]()
+    for k in range(10):
+        asked = [one for one in live.assignments() if one[2] > 0]
+        if asked and r.random() < 0.6:
+            need_id, source, units = r.choice(asked)
+            n = r.randint(1, units)
+            live.accept(need_id, source, n)
+            promised[str(source)] += n
+            served[str(need_id)] += n
+        elif r.random() < 0.5:
+            new = random_need(r, 50 + k)
+            wanted[str(new.need_id)] = new.quantity
+            live.put_need(new)
+        elif asked:
+            live.exclude(*r.choice(asked)[:2])
+        assert live.faults() == []
+        planned, given = Counter(promised), Counter(served)
+        for need_id, source, units in live.assignments():
+            planned[str(source)] += units
+            given[str(need_id)] += units
+        assert all(planned[s] <= most[s] for s in planned)
+        assert all(given[n] <= wanted[n] for n in given)
+
+
+@quick
+@given(cases(minimum=True))
+def test_nobody_is_in_two_places_at_once(case: Case) -> None:
+    needs, people, stock, options = case
+    plan = solve(needs, people, stock, options, now=NOW)
+    who = {p.responder_id: p for p in people}
+    taken = Counter[Any]()
+    for one in plan.assignments:
+        taken[one.source_id] += one.quantity
+        person = who.get(one.source_id)
+        assert one.starts_at <= one.arrives_at <= one.ends_at
+        if person is not None:
+            assert not any(a < one.ends_at and one.starts_at < b for a, b in person.busy if a < b)
+    assert all(taken[p.responder_id] <= p.capacity for p in people)
