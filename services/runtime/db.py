@@ -122,7 +122,7 @@ class Tx:
     async def savepoint(self) -> AsyncIterator[None]:
         """Undo what is done inside if it fails, and keep what was done before."""
         await self.flush()
-        async with self.raw.transaction():
+        async with _transaction(self.raw):
             yield
             await self.flush()
 
@@ -161,20 +161,20 @@ class Database:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[tuple[AsyncConnection, asyncpg.Connection[Row]]]:
-        connection = await self._checkout()
+        connection, raw = await self._checkout()
         try:
-            raw = (await connection.get_raw_connection()).driver_connection
-            assert raw is not None
             yield connection, raw
-        except BaseException:
+        except BaseException as error:
             # asyncpg was used directly, so SQLAlchemy has not seen the error: a connection that
             # broke or was cancelled in the middle of a command must not go back to the pool.
+            if _unknown(error):
+                raw.terminate()
             await asyncio.shield(_discard(connection))
             raise
         else:
             await connection.close()
 
-    async def _checkout(self) -> AsyncConnection:
+    async def _checkout(self) -> tuple[AsyncConnection, asyncpg.Connection[Row]]:
         """A connection that the server has not closed meanwhile: after a restart the pool holds only dead ones."""
         while True:
             try:
@@ -183,14 +183,14 @@ class Database:
                 raise Unreachable(f"{self.schema}: no connection to the database: {error!r}") from error
             raw = (await connection.get_raw_connection()).driver_connection
             if raw is not None and not raw.is_closed():
-                return connection
+                return connection, raw
             await connection.invalidate()
             await connection.close()
 
     @asynccontextmanager
     async def tx(self) -> AsyncIterator[Tx]:
         """One transaction: committed at the end of the block, rolled back when it raises."""
-        async with self._connection() as (connection, raw), raw.transaction():
+        async with self._connection() as (connection, raw), _transaction(raw):
             tx = Tx(connection, raw)
             yield tx
             await tx.flush()
@@ -206,6 +206,31 @@ class Database:
         for channel in channels:
             await connection.add_listener(channel, lambda *_: wake.set())
         return connection
+
+
+def _unknown(error: BaseException) -> bool:
+    """Whether nobody knows what the server made of the last command: it was cancelled, or had no answer in time."""
+    return not isinstance(error, Exception) or isinstance(error, TimeoutError)
+
+
+@asynccontextmanager
+async def _transaction(raw: asyncpg.Connection[Row]) -> AsyncIterator[None]:
+    """A transaction, or a savepoint within one.
+
+    asyncpg's own context would ask a server that does not answer for a rollback, and wait for it. And a connection
+    whose BEGIN was cancelled takes whatever comes next for a savepoint, which nobody ever commits. So where the state
+    is unknown nothing is asked: the connection is ended, and with it the transaction.
+    """
+    transaction = raw.transaction()
+    await transaction.start()
+    try:
+        yield
+    except BaseException as error:
+        if not _unknown(error) and not raw.is_closed():
+            await transaction.rollback()
+        raise
+    else:
+        await transaction.commit()
 
 
 async def _discard(connection: AsyncConnection) -> None:
