@@ -7,11 +7,11 @@ import contextlib
 import logging
 import ssl
 import struct
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from functools import lru_cache
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
@@ -77,6 +77,16 @@ async def cluster_id(settings: Settings) -> str:
         return str((await client.describe_cluster())["cluster_id"])
     finally:
         await client.close()
+
+
+async def ends(settings: Settings, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    """Where these partitions end: the offset that the next record will get."""
+    client = AIOKafkaConsumer(**connection(settings), request_timeout_ms=10_000)
+    await client.start()
+    try:
+        return dict(await client.end_offsets(list(partitions)))
+    finally:
+        await client.stop()
 
 
 def hold_to(client: AIOKafkaClient, known: str, lost: asyncio.Event) -> None:

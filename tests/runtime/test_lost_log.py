@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from fastapi import APIRouter
 
@@ -278,6 +279,39 @@ async def everything(settings: Settings, *topics: str) -> list[ConsumerRecord[by
         await producer.stop()
         await client.stop()
     return found
+
+
+async def test_a_log_that_is_cut_short_under_the_same_cluster_id_is_noticed(
+    broker_of: Callable[[str], Broker], make_db: MakeDb, dsn: str
+) -> None:
+    chance = random.Random(11)
+    broker = broker_of("kafka")
+    broker.start()
+    settings = broker_settings(broker, dsn)
+    await ensure_topics(settings.kafka)
+    load = Load(make_db("intake"), make_db("sitrep"))
+    await load.prepare()
+    async with running(load, settings):
+        await load.say(200, chance)
+        await until(load.drained)
+    sender = Relay(load.source, settings, "/gotong/t/intake")
+    await load.say(50, chance)
+    assert await sender.move() == 50
+    await sender._drop_link()
+    admin = kafka.admin(settings)
+    await admin.start()
+    await admin.delete_topics([ReportReceived.topic, IncidentUpdated.topic])
+    await until(lambda: _gone(admin))
+    await admin.close()
+    await ensure_topics(settings.kafka)
+    async with running(load, settings):
+        await load.say(10, chance)
+        await until(load.drained)
+    await load.check()
+
+
+async def _gone(admin: AIOKafkaAdminClient) -> bool:
+    return not {ReportReceived.topic, IncidentUpdated.topic} & set(await admin.list_topics())
 
 
 @pytest.mark.parametrize("kind", ["embedded", "kafka"])
