@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
@@ -362,6 +362,7 @@ _alerts = st.builds(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(_alerts)
 def test_every_message_reads_back_as_it_was_written(alert):
     written = cap.write(alert)
