@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 from uuid import UUID
 
+from pydantic import AwareDatetime
+
 from schemas.event import Event
 from schemas.values import Code, Period, Quantity
 
@@ -65,3 +67,21 @@ class AssignmentAbandoned(AssignmentState):
     """It will not be done, or did not arrive: the need is open again by as much."""
 
     type: ClassVar = "gotong.assignment.abandoned.v1"
+
+
+class AssignmentReleaseRequested(AssignmentState):
+    """Whoever holds it is asked to give it up, for the stated reason; the promise stands, as `state` says, until they
+    or a dispatcher abandon it. Never of somebody on scene."""
+
+    type: ClassVar = "gotong.assignment.release_requested.v1"
+
+
+class AssignmentOverdue(AssignmentState):
+    """Nobody has heard of it since `heard_at`, though word was due at `due_at`. `level` says who should ask next: 1
+    whoever holds it, 2 their organisation, 3 the dispatcher. The promise stands, as `state` says."""
+
+    type: ClassVar = "gotong.assignment.overdue.v1"
+
+    level: Literal[1, 2, 3]
+    due_at: AwareDatetime
+    heard_at: AwareDatetime

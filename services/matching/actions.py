@@ -21,6 +21,8 @@ from schemas.assignments import (
     AssignmentConfirmed,
     AssignmentDelivered,
     AssignmentMade,
+    AssignmentOverdue,
+    AssignmentReleaseRequested,
     AssignmentStarted,
     AssignmentState,
 )
@@ -506,9 +508,9 @@ async def _assign(
             row = await tx.fetchrow(
                 """
                 INSERT INTO assignment (assignment_id, need_id, operation, exercise, responder_id, lot_id, organisation,
-                                        quantity, state, period, made_at, by, reason)
+                                        quantity, state, period, made_at, by, reason, heard_at, check_at)
                 SELECT offer_id, need_id, operation, exercise, responder_id, lot_id, organisation,
-                       $2, 'made', tstzrange($3, $4), $5, $6, $7
+                       $2, 'made', tstzrange($3, $4), $5, $6, $7, $5, $8
                 FROM offer WHERE offer_id = $1 RETURNING *
                 """,
                 offer["offer_id"],
@@ -517,6 +519,7 @@ async def _assign(
                 now,
                 by,
                 reason,
+                _word_due(need, "made", now, period),
             )
     except asyncpg.ExclusionViolationError:
         raise Busy("the responder is in another assignment at that time") from None
@@ -682,6 +685,7 @@ async def _step(tx: Tx, need: Held, row: Row, state: str, by: str) -> Row:
     new = await tx.fetchrow(
         """
         UPDATE assignment SET state = $2, by = $3, reason = NULL, period = tstzrange($4, $5),
+            release_asked_at = NULL, release_reason = NULL, heard_at = $6, check_at = $7, overdue = 0,
             started_at = CASE WHEN $2 = 'started' THEN $6 ELSE started_at END,
             delivered_at = CASE WHEN $2 = 'delivered' THEN $6 ELSE delivered_at END
         WHERE assignment_id = $1 RETURNING *
@@ -691,6 +695,7 @@ async def _step(tx: Tx, need: Held, row: Row, state: str, by: str) -> Row:
         by,
         *period,
         now,
+        _word_due(need, state, now, period),
     )
     assert new is not None
     need.events.append(assignment_event(new, need.row))
@@ -729,9 +734,12 @@ async def abandon(
         return assignment_event(row, need.row)
     if row["state"] not in ACTIVE:
         raise Conflict("it is delivered; say that it did not arrive instead")
-    event = await _give_up(tx, need, row, by=by, reason=reason)
-    source = row["responder_id"] or row["lot_id"]
-    await remember_refusal(tx, need.need_id, [source], "abandoned", settings)
+    event = await _give_up(tx, need, row, by=by, reason=reason or row["release_reason"])
+    if row["release_asked_at"] is None:
+        # Who gave it up because we asked may be asked again.
+        source = row["responder_id"] or row["lot_id"]
+        await remember_refusal(tx, need.need_id, [source], "abandoned", settings)
+    await balance_releases(tx, need, by=by)
     await put_back(tx, [need])
     return event
 
@@ -768,6 +776,168 @@ async def _give_up(tx: Tx, need: Held, row: Row, *, by: str, reason: str | None)
     need.move("assignment abandoned", **{part: -row["quantity"]})
     need.ahead = min(need.ahead, need.ledger.in_transit)
     return event
+
+
+def _word_due(need: Held, state: str, now: datetime, period: tuple[datetime, datetime]) -> datetime | None:
+    return domain.word_due_at(state, now, period, need.row["severity"], MatchingSettings().check_minutes)
+
+
+async def check_in(tx: Tx, offer_id: UUID, *, by: str) -> AssignmentState:
+    """Whoever holds it is still at it: the clock of silence starts anew, and nobody asks.
+
+    Raises
+    ------
+    NotFound, Conflict
+        It is unknown; it was not accepted, or is over.
+    """
+    row, need = await _assignment_with_need(tx, offer_id)
+    if row["state"] not in ACTIVE:
+        raise Conflict(f"the assignment is {row['state']}")
+    now = clock.now()
+    await tx.execute(
+        "UPDATE assignment SET heard_at = $2, check_at = $3, overdue = 0 WHERE assignment_id = $1",
+        offer_id,
+        now,
+        _word_due(need, row["state"], now, (row["period"].lower, row["period"].upper)),
+    )
+    return assignment_event(row, need.row)
+
+
+SILENT = ("nobody has said anything of it", "their organisation should ask", "the dispatcher should decide")
+
+
+async def ask_after_silent(tx: Tx, *, limit: int) -> int:
+    """Carry the silence of assignments one level further: to the holder, to their organisation, to the dispatcher;
+    returns how many."""
+    now = clock.now()
+    due = await tx.fetch(
+        "SELECT assignment_id, need_id FROM assignment WHERE state = ANY($1) AND check_at <= $2 "
+        "ORDER BY check_at LIMIT $3",
+        list(ACTIVE),
+        now,
+        limit,
+    )
+    if not due:
+        return 0
+    held = await hold(tx, {row["need_id"] for row in due})
+    rows = await tx.fetch(
+        "SELECT * FROM assignment WHERE assignment_id = ANY($1) AND state = ANY($2) AND check_at <= $3 "
+        "ORDER BY assignment_id",
+        [row["assignment_id"] for row in due],
+        list(ACTIVE),
+        now,
+    )
+    events: list[Event] = []
+    for row in rows:
+        need = held[row["need_id"]]
+        level = row["overdue"] + 1
+        # Without an organisation there is nobody between the holder and the dispatcher.
+        level = 3 if level == 2 and row["organisation"] is None else level
+        last = level == 3
+        await tx.execute(
+            "UPDATE assignment SET overdue = $2, check_at = $3 WHERE assignment_id = $1",
+            row["assignment_id"],
+            level,
+            None
+            if last
+            else domain.word_due_at("started", now, (now, now), need.row["severity"], MatchingSettings().check_minutes),
+        )
+        said = assignment_event(row, need.row, by="system:timer", reason=SILENT[level - 1])
+        events.append(
+            AssignmentOverdue(
+                **said.model_dump(exclude={"meta"}),
+                level=level,
+                due_at=row["check_at"],
+                heard_at=row["heard_at"] or row["made_at"],
+            )
+        )
+    await outbox.append(tx, events)
+    return len(rows)
+
+
+async def ask_release(tx: Tx, assignment_id: UUID, reason: str, *, by: str) -> AssignmentState:
+    """Ask whoever holds it to give it up: graver need elsewhere. Only a request; the promise stands until they do.
+
+    Raises
+    ------
+    NotFound, Conflict
+        It is unknown; it is on scene or over already.
+    """
+    row, need = await _assignment_with_need(tx, assignment_id)
+    if row["state"] not in ("made", "started"):
+        raise Conflict(f"the assignment is {row['state']}; only what is not on scene yet can be asked back")
+    if row["release_asked_at"] is None:
+        await _ask_release(tx, need, [row], by=by, reason=reason)
+        await outbox.append(tx, need.events)
+        need.events = []
+    return release_event(row, need.row, by=by, reason=row["release_reason"] or reason)
+
+
+def release_event(row: Row, need: Row, *, by: str, reason: str) -> AssignmentReleaseRequested:
+    """The event that asks for an assignment back."""
+    said = assignment_event(row, need, by=by, reason=reason)
+    return AssignmentReleaseRequested(**said.model_dump(exclude={"meta"}))
+
+
+async def _ask_release(tx: Tx, need: Held, rows: Sequence[Row], *, by: str, reason: str) -> None:
+    await tx.execute(
+        "UPDATE assignment SET release_asked_at = $2, release_reason = $3 WHERE assignment_id = ANY($1)",
+        [row["assignment_id"] for row in rows],
+        clock.now(),
+        reason,
+    )
+    need.events += [release_event(row, need.row, by=by, reason=reason) for row in rows]
+
+
+LESS = "less is needed than is promised"
+GONE = "the need is withdrawn"
+
+
+async def balance_releases(tx: Tx, need: Held, *, by: str) -> None:
+    """Ask back what is promised (and not on its way) beyond what is wanted by now, the youngest first; take back
+    requests for what is wanted again. Requests of dispatchers stay."""
+    wanted = need.row["wanted"] if need.row["status"] == "declared" else 0
+    if not need.ledger.committed and need.ledger.promised <= wanted:
+        return
+    rows = await tx.fetch(
+        "SELECT * FROM assignment WHERE need_id = $1 AND state = 'made' ORDER BY made_at DESC, assignment_id DESC",
+        need.need_id,
+    )
+    ours = [row for row in rows if row["release_asked_at"] is None or row["release_reason"] in (LESS, GONE)]
+    over = need.ledger.promised - wanted - sum(row["quantity"] for row in rows if row not in ours)
+    doomed = set(domain.to_release([(row["assignment_id"], row["quantity"]) for row in ours], over))
+    reason = LESS if need.row["status"] == "declared" else GONE
+    fresh = [row for row in ours if row["assignment_id"] in doomed and row["release_asked_at"] is None]
+    if fresh:
+        await _ask_release(tx, need, fresh, by=by, reason=reason)
+    again = [row for row in ours if row["assignment_id"] not in doomed and row["release_asked_at"] is not None]
+    if again:
+        await tx.execute(
+            "UPDATE assignment SET release_asked_at = NULL, release_reason = NULL WHERE assignment_id = ANY($1)",
+            [row["assignment_id"] for row in again],
+        )
+        need.events += [assignment_event(row, need.row, by=by, reason="it is needed again") for row in again]
+
+
+async def hand_over(
+    tx: Tx, assignment_id: UUID, responder_id: UUID, reason: str, *, by: str, settings: MatchingSettings
+) -> AssignmentState:
+    """Somebody else takes a person's place from now to the end of the window: the end of one shift, the start of the
+    next. Both in one: either the other takes over, or nothing changes.
+
+    Raises
+    ------
+    NotFound, NotKnownYet, Conflict, NeedMet, Busy
+        As `assign_by_hand`; it is stock, or over already.
+    """
+    row, need = await _assignment_with_need(tx, assignment_id)
+    if row["responder_id"] is None or row["state"] not in ACTIVE:
+        raise Conflict("only a person's or team's assignment that is under way is handed over")
+    if row["responder_id"] == responder_id:
+        raise Conflict("they hold it already")
+    await _give_up(tx, need, row, by=by, reason=f"handed over: {reason}")
+    await put_back(tx, [need])
+    return await assign_by_hand(tx, need.need_id, responder_id, None, row["quantity"], reason, by=by, settings=settings)
 
 
 # ------------------------------------------------------------------------------------------------------ confirmations

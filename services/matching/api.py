@@ -60,6 +60,17 @@ class Abandon(Body):
     reason: Reason | None = None
 
 
+class ReleaseRequest(Body):
+    reason: Reason
+
+
+class HandOver(Body):
+    """`responder`: who takes over."""
+
+    responder: UUID
+    reason: Reason
+
+
 class ByHand(Body):
     """An assignment by hand, of exactly one responder (for a skill) or lot (for an item)."""
 
@@ -217,6 +228,58 @@ async def abandon(request: Request, actor: Caller, offer_id: UUID) -> Response:
     )
 
 
+@router.post("/v1/offers/{offer_id}/check-in", responses=responses(NotFound, Conflict))
+async def check_in(request: Request, actor: Caller, offer_id: UUID) -> Response:
+    """Still at it: the clock of silence starts anew."""
+    body = await body_of(request)
+    return await _answer_offer(
+        request, actor, offer_id, "check-in", body, lambda tx: actions.check_in(tx, offer_id, by=actor.name)
+    )
+
+
+@router.post(
+    "/v1/assignments/{assignment_id}/request-release",
+    responses=responses(NotFound, Conflict),
+    openapi_extra=_takes(ReleaseRequest),
+)
+async def request_release(request: Request, actor: Caller, assignment_id: UUID) -> Response:
+    """Ask whoever holds it to give it up, with a reason; the promise stands until they (or an operator) abandon it.
+    Nobody on scene is asked."""
+    actor.require("operator")
+    body = await body_of(request)
+    order = parse(body, ReleaseRequest)
+
+    async def work(tx: Tx) -> Answer:
+        await _may_answer(tx, actor, assignment_id)
+        event = await actions.ask_release(tx, assignment_id, order.reason, by=actor.name)
+        return 200, event.model_dump(mode="json", exclude_none=True)
+
+    return await _write(request, actor, f"POST /v1/assignments/{assignment_id}/request-release", body, work)
+
+
+@router.post(
+    "/v1/assignments/{assignment_id}/hand-over",
+    status_code=201,
+    responses=responses(NotFound, Conflict, NeedMet, Busy),
+    openapi_extra=_takes(HandOver),
+)
+async def hand_over(request: Request, actor: Caller, assignment_id: UUID) -> Response:
+    """The end of one shift and the start of the next: another responder takes this one's place from now on."""
+    actor.require("operator")
+    body = await body_of(request)
+    order = parse(body, HandOver)
+    settings = MatchingSettings()
+
+    async def work(tx: Tx) -> Answer:
+        await _may_answer(tx, actor, assignment_id)
+        event = await actions.hand_over(
+            tx, assignment_id, order.responder, order.reason, by=actor.name, settings=settings
+        )
+        return 201, event.model_dump(mode="json", exclude_none=True)
+
+    return await _write(request, actor, f"POST /v1/assignments/{assignment_id}/hand-over", body, work)
+
+
 @router.post(
     "/v1/assignments",
     status_code=201,
@@ -359,6 +422,7 @@ def _assignment(row: Row) -> dict[str, Any]:
                     "assignment_id", "need_id", "incident_id", "operation", "exercise", "responder_id", "lot_id",
                     "organisation", "item", "skill", "unit", "severity", "quantity", "confirmed", "state", "made_at",
                     "started_at", "delivered_at", "by", "reason", "place", "lon", "lat",
+                    "release_asked_at", "release_reason", "heard_at", "check_at", "overdue",
                 )
             },
             "period": {"start": row["period"].lower, "end": row["period"].upper},

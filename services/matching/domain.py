@@ -139,6 +139,27 @@ def broken(promises: Iterable[tuple[T, int]], over: int) -> list[T]:
     return gone
 
 
+def to_release(promises: Iterable[tuple[T, int]], over: int) -> list[T]:
+    """Which promises (youngest first, with their quantities) may go when `over` units are too many: whole ones, and
+    never so many that too little would be left."""
+    gone = []
+    for promise, quantity in promises:
+        if quantity <= over:
+            gone.append(promise)
+            over -= quantity
+    return gone
+
+
+def word_due_at(
+    state: str, now: datetime, period: tuple[datetime, datetime], severity: int, minutes: Sequence[int]
+) -> datetime | None:
+    """When the next word of an assignment is due (`minutes` by severity 1 to 4): of one that has not begun, so long
+    after it should have; of one under way, so long after the last. None: nobody waits for any."""
+    if state not in ACTIVE:
+        return None
+    return max(now, period[0] if state == "made" else now) + timedelta(minutes=minutes[severity - 1])
+
+
 def offer_expires_at(now: datetime, severity: int, window_end: datetime, minutes: Sequence[int]) -> datetime:
     """When an unanswered offer ends: sooner the more serious the need (`minutes` by severity 1 to 4), and with it."""
     return min(now + timedelta(minutes=minutes[severity - 1]), window_end)

@@ -80,6 +80,7 @@ async def _amend(tx: Tx, need: Held, before: Row | None, offers: list[Row], even
             surplus = set(domain.too_much_asked([(o["offer_id"], o["quantity"]) for o in offers], need.ledger.left))
             gone = [offer for offer in offers if offer["offer_id"] in surplus]
     await actions.close_offers(tx, held, gone, "withdrawn", by="system:needs", reason=why)
+    await actions.balance_releases(tx, need, by="system:needs")
 
 
 def _told(need: Held, cause: str) -> str:

@@ -165,7 +165,8 @@ async def _responders(tx: Tx, scope: Scope, now: datetime, some: Sequence[UUID] 
     day_ago = now - timedelta(hours=24)
     for row in await tx.fetch(
         "SELECT responder_id, period, state = ANY($3) AS active FROM assignment "
-        "WHERE responder_id IS NOT NULL AND exercise = $1 AND state <> 'abandoned' AND upper(period) > $2 "
+        "WHERE responder_id IS NOT NULL AND exercise = $1 "
+        "AND (state <> 'abandoned' OR started_at IS NOT NULL) AND upper(period) > $2 "
         "AND ($4::uuid[] IS NULL OR responder_id = ANY($4))",
         scope.exercise,
         day_ago,

@@ -25,6 +25,8 @@ class MatchingSettings(BaseSettings):
     replan_s: float = Field(default=30, gt=0)
     """How often needs that are still open are planned again though nothing changed: windows open, cool-downs end."""
 
+    check_minutes: tuple[int, int, int, int] = (240, 120, 60, 30)
+    """How long an assignment may go without a word, by severity 1 to 4, before somebody is asked."""
     apart_from: int = Field(default=3_000, ge=0)
     """From how many needs, responders and lots together a plan is kept in a process of its own."""
 

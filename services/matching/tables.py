@@ -176,6 +176,11 @@ class Assignment(SQLModel, table=True):
     delivered_at: datetime | None = _instant(nullable=True)
     by: str
     reason: str | None = None
+    release_asked_at: datetime | None = _instant(nullable=True)
+    release_reason: str | None = None
+    heard_at: datetime | None = _instant(nullable=True)
+    check_at: datetime | None = _instant(nullable=True)
+    overdue: int = Field(default=0, sa_type=SmallInteger)
 
 
 class Refusal(SQLModel, table=True):
@@ -191,13 +196,16 @@ class Refusal(SQLModel, table=True):
 
 
 class Change(SQLModel, table=True):
-    """Something changed since the last plan of life or of drills."""
+    """Something changed since the last plan of life or of drills; without need and source, anything."""
 
     __tablename__: ClassVar[str] = "change"
     __table_args__ = _SCHEMA
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger)
     exercise: bool
+    need_id: UUID | None = None
+    source_id: UUID | None = None
+    accepted: int | None = None
 
 
 class PlanRow(SQLModel, table=True):
@@ -217,6 +225,7 @@ class PlanRow(SQLModel, table=True):
     moved_units: int = Field(sa_type=BigInteger)
     method: str
     seconds: float = Field(sa_type=Double)
+    turn: int = Field(default=1, sa_type=BigInteger)
 
 
 class Unmet(SQLModel, table=True):

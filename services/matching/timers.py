@@ -1,4 +1,5 @@
-"""The timers: offers that nobody answered end by the clock, however often the worker was started again meanwhile."""
+"""The timers: offers that nobody answered end by the clock, and somebody asks after promises of which nothing is heard,
+however often the worker was started again meanwhile."""
 
 from __future__ import annotations
 
@@ -19,6 +20,8 @@ async def run(db: Database, stopping: asyncio.Event) -> None:
     while not stopping.is_set():
         async with db.tx() as tx:
             ended = await actions.expire_offers(tx, limit=BATCH, settings=settings)
-        if ended < BATCH:
+        async with db.tx() as tx:
+            silent = await actions.ask_after_silent(tx, limit=BATCH)
+        if max(ended, silent) < BATCH:
             with suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), EVERY_S)
