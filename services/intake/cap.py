@@ -28,7 +28,7 @@ _ATOM = "http://www.w3.org/2005/Atom"
 MAX_BYTES = 2 * 1024 * 1024
 """A message, or a feed with its messages, is at most so long."""
 MAX_DEPTH = 32
-MAX_ELEMENTS = 40_000
+MAX_ELEMENTS = 25_000
 MAX_POINTS = 20_000
 """So many points of polygons one message may have."""
 _MOST_LISTED = 50

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from gotong.__main__ import main
 from services.intake.app import service
+from services.runtime.auth import sign
 from services.runtime.db import Database
 from tests.cli.conftest import Serve
 from tests.conftest import shared_file
@@ -53,6 +54,15 @@ async def test_what_intake_refuses_comes_back_with_its_line(serve: Serve, tmp_pa
     assert (answer["accepted"], answer["rejected"]) == (2, 1)
     assert answer["rejections"][0]["line"] == 2
     assert "text" in answer["rejections"][0]["reason"]
+
+
+async def test_warnings_of_an_envelope_are_taken_once(serve: Serve) -> None:
+    path = shared_file("cap/google-cap-library/bushfire_valid.edxlde.xml")
+    url = serve([service])
+    first = await replay(path, "--format", "cap", "--url", url, "--token", sign("operator", "tester"))
+    again = await replay(path, "--format", "cap", "--url", url, "--token", sign("operator", "tester"))
+    assert (first["accepted"], first["repeated"], first["rejected"]) == (7, 0, 0)
+    assert (again["accepted"], again["repeated"], again["rejected"]) == (0, 7, 0)
 
 
 @pytest.mark.parametrize(
