@@ -19,6 +19,7 @@ from services.runtime import clock
 from services.runtime.auth import Actor, Caller
 from services.runtime.db import Row, Tx, from_json
 from services.runtime.http import (
+    WRITE_TIMEOUT_S,
     Answer,
     body_of,
     cursor_of,
@@ -33,6 +34,7 @@ from services.runtime.problems import Conflict, Fault, Invalid, NotFound, NotKno
 router = APIRouter(tags=["intake"])
 
 CAP_TYPE = "application/cap+xml"
+_ENVELOPE_TIMEOUT_S = 10
 _XML = {"schema": {"type": "string", "format": "binary", "description": "CAP 1.1 or 1.2, bare or in EDXL-DE or Atom"}}
 _TAKES = {"requestBody": {"required": True, "content": {CAP_TYPE: _XML, "application/xml": _XML, "text/xml": _XML}}}
 _GIVES: dict[int | str, dict[str, Any]] = {
@@ -75,7 +77,8 @@ async def post_warnings(request: Request, actor: Caller, operation: Word | None 
         return (200 if repeated == len(good) else 201), answer
 
     what = f"POST /v1/warnings {operation or ''}"
-    return await write_once(database(request, "intake"), actor, key, body, what, work, timeout_s=10)
+    timeout_s = WRITE_TIMEOUT_S if len(found) == 1 else _ENVELOPE_TIMEOUT_S
+    return await write_once(database(request, "intake"), actor, key, body, what, work, timeout_s=timeout_s)
 
 
 def _read(body: bytes) -> list[tuple[cap.Reading, cap_signature.Signature] | cap.Refused]:

@@ -10,6 +10,7 @@ from services.runtime import clock
 from services.runtime.db import Database
 
 _POLL_S = 2.0
+_AT_ONCE = 20  # warnings in one transaction: whoever sends one in must not wait for all of them
 _READY_EVERY = 10
 """So many polls lie between two looks at the operations."""
 
@@ -34,6 +35,8 @@ async def tick(db: Database, *, readiness: bool = True) -> int:
     if readiness:
         async with db.tx() as tx:
             running = await tx.fetch("SELECT warning_id FROM warning WHERE state = 'active' ORDER BY seq")
-            if running:
-                await ready_all(tx, [row["warning_id"] for row in running])
+        ids = [row["warning_id"] for row in running]
+        for start in range(0, len(ids), _AT_ONCE):
+            async with db.tx() as tx:
+                await ready_all(tx, ids[start : start + _AT_ONCE])
     return expired
