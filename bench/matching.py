@@ -29,6 +29,7 @@ from services.matching.engine.model import FOREVER, Arrays, Ints, Settings, unit
 from services.matching.engine.solve import Solution, solve_arrays
 
 SIZES = {
+    "xs": (300, 3_000, 25.0),
     "s": (100, 1_000, 20.0),
     "m": (1_000, 10_000, 40.0),
     "l": (5_000, 50_000, 70.0),

@@ -13,7 +13,7 @@ Rejected: scanning the neighbourhood of an event (70 % of the problem is within 
 a third more critical units unmet).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
 from itertools import pairwise
 from typing import Any
@@ -93,10 +93,16 @@ class Live:
         taken, self.changes = {k: v for k, v in self.changes.items() if v}, {}
         return taken
 
-    def faults(self) -> list[str]:
-        """Where the plan is unsound or not optimal, in words; empty for a plan that is proved. Looks at every pair."""
+    def faults(self, needs: Iterable[int] | None = None) -> list[str]:
+        """Where the plan is unsound or not optimal, in words; empty for a plan that is proved.
+
+        Looks at every pair, or only at those of some needs (with whomever they have), which is quick.
+        """
         wrong = []
-        for i, (source, cost) in enumerate(zip(self.arc_source, self.arc_cost, strict=True)):
+        every = needs is None
+        some = range(len(self.arc_source)) if needs is None else list(needs)
+        for i in some:
+            source, cost = self.arc_source[i], self.arc_cost[i]
             if self.value[i] <= -FAR:
                 continue
             if len(source) and (cost + self.price[source]).min() < self.value[i]:
@@ -109,12 +115,18 @@ class Live:
         for s in np.flatnonzero((self.room > 0) & (self.price != 0) | (self.room < 0) | (self.price < 0)).tolist():
             wrong.append(f"source {s}: room {self.room[s]}, price {self.price[s]}")
         load = np.zeros_like(self.room)
-        for s, held in self.at_source.items():
-            for i, (units, price, tax) in held.items():
+        for s in self.at_source if every else {s for i in some for s in self.at_need.get(i, {})}:
+            for i, (units, price, tax) in self.at_source[s].items():
                 load[s] += units
-                if units <= 0 or price + self.price[s] - self.value[i] > tax or self.at_need[i][s] is not held[i]:
+                if (
+                    units <= 0
+                    or price + self.price[s] - self.value[i] > tax
+                    or self.at_need[i][s] is not self.at_source[s][i]
+                ):
                     wrong.append(f"pair {i}, {s}: units {units} should not be there")
-        if (load + self.room != self.capacity).any():
+            if load[s] + self.room[s] != self.capacity[s]:
+                wrong.append(f"source {s}: load {load[s]} and room {self.room[s]} are not {self.capacity[s]}")
+        if every and (load + self.room != self.capacity).any():
             wrong.append("loads and room do not add up to capacity")
         return wrong
 
