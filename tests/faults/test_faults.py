@@ -32,9 +32,7 @@ async def test_twelve_kills_on_apache_kafka_lose_and_double_nothing():
 @pytest.mark.timeout(240)
 async def test_five_kills_on_the_embedded_broker_lose_and_double_nothing():
     with running("embedded") as field:
-        await under_fire(
-            field, seed=SEED, rate=LIGHT, kills=5, pause_s=(0.5, 2.5), drain_within_s=60, broker_kills=False
-        )
+        await under_fire(field, seed=SEED, rate=LIGHT, kills=5, pause_s=(0.5, 2.5), drain_within_s=60)
 
 
 @pytest.mark.slow
@@ -42,7 +40,9 @@ async def test_five_kills_on_the_embedded_broker_lose_and_double_nothing():
 async def test_two_hundred_kills_on_apache_kafka_lose_and_double_nothing():
     needs_kafka()
     with running("kafka") as field:
-        figures = await under_fire(field, seed=SEED, rate=RATE, kills=200, pause_s=(1, 5), drain_within_s=30)
+        figures = await under_fire(
+            field, seed=SEED, rate=RATE, kills=200, pause_s=(0.5, 3.5), drain_within_s=30, least_accepted=0.7
+        )
     assert figures["blows"]["kill"] + figures["blows"]["send"] == 200
 
 
@@ -51,6 +51,6 @@ async def test_two_hundred_kills_on_apache_kafka_lose_and_double_nothing():
 async def test_sixty_kills_on_the_embedded_broker_lose_and_double_nothing():
     with running("embedded") as field:
         figures = await under_fire(
-            field, seed=SEED, rate=RATE, kills=60, pause_s=(1, 5), drain_within_s=90, broker_kills=False
+            field, seed=SEED, rate=RATE, kills=60, pause_s=(1, 5), drain_within_s=90, least_accepted=0.7
         )
     assert figures["blows"]["kill"] == 60
