@@ -45,6 +45,12 @@ def _rules() -> tuple[Phrases, dict[str, float], dict[str, float], frozenset[str
     )
 
 
+def known_words() -> set[str]:
+    """Every word that a depth may be told by, so that no speller takes one for another word."""
+    phrases, units, spelled, _, _, _ = _rules()
+    return phrases.words | set(units) | set(spelled)
+
+
 def depth(text: str) -> Depth | None:
     """The depth that a text names; None where it names none. Of several the deepest, and a measure before a part of
     the body."""

@@ -23,6 +23,7 @@ from schemas.reports import ReportLinked
 from services.intake.actions import LINKER_CHANNEL, settle_held
 from services.intake.incidents import refresh, try_lock_operation
 from services.intake.linking import Link, Linker, LinkReport
+from services.intake.needs_text import read_needs
 from services.runtime import clock, outbox
 from services.runtime.db import Database, Row, Tx, to_json
 from services.runtime.ids import uuid7
@@ -98,7 +99,7 @@ async def link_batch(db: Database, operation: str, indexes: Indexes, size: int =
                 return 0
             index = await _followed(tx, operation, indexes)
             rows = await tx.fetch(
-                f"SELECT {_LINKABLE}, exercise FROM report WHERE operation = $1 AND state = 'waiting' "
+                f"SELECT {_LINKABLE}, exercise, needs FROM report WHERE operation = $1 AND state = 'waiting' "
                 "ORDER BY bulk, seq LIMIT $2",
                 operation,
                 size,
@@ -143,9 +144,10 @@ async def _store(tx: Tx, operation: str, rows: Sequence[Row], links: Sequence[tu
         """
         UPDATE report r SET state = 'linked', incident_id = t.incident_id, copy_of = t.copy_of,
                exact_copy = t.exact_copy, linked_at = $8, linked_by = $9, score = t.score, parts = t.parts::jsonb,
-               suggested = t.suggested
-        FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::boolean[], $5::float8[], $6::text[], $7::uuid[])
-            AS t(report_id, incident_id, copy_of, exact_copy, score, parts, suggested)
+               suggested = t.suggested, read_needs = t.read_needs::jsonb
+        FROM unnest(
+            $1::uuid[], $2::uuid[], $3::uuid[], $4::boolean[], $5::float8[], $6::text[], $7::uuid[], $10::text[]
+        ) AS t(report_id, incident_id, copy_of, exact_copy, score, parts, suggested, read_needs)
         WHERE r.report_id = t.report_id
         """,
         [row["report_id"] for row in rows],
@@ -157,6 +159,7 @@ async def _store(tx: Tx, operation: str, rows: Sequence[Row], links: Sequence[tu
         [link.suggested for link, _ in links],
         now,
         BY,
+        [_read(row) for row in rows],
     )
     followed = await tx.fetchval(
         """
@@ -184,6 +187,14 @@ async def _store(tx: Tx, operation: str, rows: Sequence[Row], links: Sequence[tu
     )  # fmt: skip
     await refresh(tx, {incident_id for _, incident_id in links}, by=BY)
     return int(followed)
+
+
+def _read(row: Row) -> str | None:
+    """The needs that a report's text speaks of, as JSON; None where it states its needs, or where none is found."""
+    if row["needs"] is not None:
+        return None
+    found = read_needs("\n".join(part for part in (row["title"], row["text"]) if part))
+    return to_json(found) if found else None
 
 
 # Following

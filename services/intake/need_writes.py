@@ -95,7 +95,9 @@ async def work_out(tx: Tx, incident_ids: Collection[UUID], *, by: str, reason: s
     }
     before = {need_id: dict(need) for need_id, need in live.items()}
     asking = await tx.fetch(
-        "SELECT report_id, incident_id, needs FROM report r WHERE incident_id = ANY($1) AND needs IS NOT NULL "
+        # What a report states counts; only where it states nothing does what was read in its text.
+        "SELECT report_id, incident_id, coalesce(needs, read_needs) AS needs FROM report r "
+        "WHERE incident_id = ANY($1) AND coalesce(needs, read_needs) IS NOT NULL "
         "AND NOT EXISTS (SELECT FROM need_ask a WHERE a.report_id = r.report_id) ORDER BY seq",
         list(incidents),
     )

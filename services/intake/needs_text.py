@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from schemas import vocabulary
-from services.intake.depth import Depth, depth_in
+from services.intake.depth import Depth, depth_in, known_words
 from services.intake.phrases import EVERYDAY, Hit, Phrases, Span, Speller, Token, data, tokens
 
 Urgency = Literal["high", "medium", "low", "none"]
@@ -138,7 +138,7 @@ class LexiconReader:
             **{f"people {name}": phrases for name, phrases in grammar["people"].items()},
         }  # fmt: skip
         self._phrases = Phrases({name: _phrases_of(cells) for name, cells in groups.items()})
-        self._speller = Speller(self._phrases.words, EVERYDAY, shortest=6)
+        self._speller = Speller(self._phrases.words | known_words(), EVERYDAY, shortest=6)
         self._reach = int(grammar["reach"])
         self._numbers: dict[str, float] = {str(word): float(n) for word, n in grammar["numbers"].items()}
         self._scales: dict[str, float] = {str(word): float(n) for word, n in grammar["scales"].items()}
@@ -210,6 +210,9 @@ class LexiconReader:
             "lacking", hit, 3
         )
         given = near.around("given", hit, 5)
+        # `memberikan bantuan selimut`: the help is given, and with it what follows.
+        if wanted is not None and near.before("given", wanted, 2) is not None:
+            return None
         if wanted is None or (given is not None and near.distance(given, hit) < near.distance(wanted, hit)):
             return None
         return (wanted,)
@@ -252,11 +255,14 @@ class LexiconReader:
         return tuple(self._assumed(need, people) for need in _joined(needs))
 
     def _goes_on(self, words: Sequence[Token], hit: Hit, specific: dict[int, Hit], wants: set[int]) -> bool:
-        """Whether a call for help goes on to say which: a thing follows, before the sentence or another wish."""
+        """Whether a call for help goes on to say which: a thing follows, before the sentence or another wish. In
+        `tolong kirim perahu` the second wish is no other one; a comma parts two."""
+        parted = False
         for i in range(hit.first, min(len(words), hit.last + self._reach + 1)):
             if i in specific and specific[i].last > hit.first:
                 return True
-            if words[i].break_ or (i > hit.last and i in wants):
+            parted = parted or (i > hit.last and words[i].word == ",")
+            if words[i].break_ or (parted and i in wants):
                 return False
         return False
 
@@ -511,10 +517,25 @@ def _widest(people: Sequence[People]) -> list[People]:
     return kept
 
 
-def stated(need: TextNeed) -> dict[str, str | int] | None:
-    """A need as a report would have stated it, for the rules of needs; None where nothing in stock and no skill
-    meets it. What names no number is one."""
-    code = need.item or need.skill
-    if code is None or vocabulary.unit(code) is None:
-        return None
-    return {"item" if need.item else "skill": code, "quantity": need.quantity or 1}
+def read_needs(text: str) -> list[dict[str, Any]]:
+    """The needs of a text in the form in which a report states its own: item or skill and quantity, with the label,
+    the places of the words, and `assumed` where the text gives no number (then it is worked out from the people
+    named, else one). What no stock and no skill meets is left out, and so is all of a text that says it is a drill.
+    """
+    reading = reader().read(text)
+    if reading.drill is not None:
+        return []
+    found: list[dict[str, Any]] = []
+    for need in reading.needs:
+        code = need.item or need.skill
+        if code is not None and vocabulary.unit(code) is not None:
+            found.append(
+                {
+                    "item" if need.item else "skill": code,
+                    "quantity": need.quantity or 1,
+                    "label": need.label,
+                    "assumed": need.assumed or need.quantity is None,
+                    "words": [[span.start, span.end] for span in need.words],
+                }
+            )
+    return found

@@ -91,6 +91,7 @@ class Report(SQLModel, table=True):
     people: dict[str, int] | None = _json()
     damage: dict[str, int] | None = _json()
     needs: list[dict[str, Any]] | None = _json()
+    read_needs: list[dict[str, Any]] | None = _json()
     media: list[dict[str, Any]] | None = _json()
     bulk: bool = False
     incident_id: UUID | None = None
