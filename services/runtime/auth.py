@@ -3,6 +3,7 @@ by the OpenID provider that the settings name."""
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -154,12 +155,33 @@ def actor_of(token: str, settings: Settings) -> Actor:
     )
 
 
+async def _known(token: str, settings: Settings) -> Actor:
+    """As `actor_of`. A token that was found good is not computed anew for each request: only its expiry is."""
+    by = (token_key(), settings.oidc_issuer)
+    found = _GOOD.get(token)
+    if found is not None and found[0] == by and clock.now().timestamp() < found[1]:
+        return found[2]
+    # Only a foreign issuer's keys are fetched over the network, which must not hold up everybody else.
+    actor = await asyncio.to_thread(actor_of, token, settings) if settings.oidc_issuer else actor_of(token, settings)
+    if len(_GOOD) >= _MOST_GOOD:
+        _GOOD.clear()
+    claims = jwt.decode(token, options={"verify_signature": False})
+    # At most a minute, so that a key that was taken back counts soon.
+    _GOOD[token] = by, min(float(claims["exp"]), clock.now().timestamp() + 60), actor
+    return actor
+
+
+_GOOD: dict[str, tuple[tuple[bytes, str], float, Actor]] = {}
+"""Tokens that were verified: by which key or issuer, until when that holds, and whom they speak for."""
+_MOST_GOOD = 2000
+
+
 @lru_cache(maxsize=4)
 def _jwks(issuer: str) -> jwt.PyJWKClient:
     return jwt.PyJWKClient(f"{issuer.rstrip('/')}/.well-known/jwks.json", cache_keys=True, timeout=3)
 
 
-def caller(request: Request) -> Actor:
+async def caller(request: Request) -> Actor:
     """Who sent this request: the token's bearer, or an anonymous member of the public, told apart by device or address.
 
     Raises
@@ -176,7 +198,7 @@ def caller(request: Request) -> Actor:
     if scheme.lower() != "bearer" or not token:
         _REFUSED.labels("401").inc()
         raise Unauthenticated("send the token as Authorization: Bearer …")
-    known = actor_of(token.strip(), request.app.state.settings)
+    known = await _known(token.strip(), request.app.state.settings)
     return Actor(
         role=known.role,
         subject=known.subject,

@@ -151,6 +151,10 @@ class Database:
                     "application_name": f"gotong-{schema}",
                     "idle_in_transaction_session_timeout": "60s",
                     "jit": "off",
+                    # A plan that was made while a table was empty reads all of it, and would be kept until it is
+                    # analysed; with the parameters in hand the table's size of now counts.
+                    "plan_cache_mode": "force_custom_plan",
+                    "random_page_cost": "1.1",
                     "timezone": "UTC",
                 },
             },
