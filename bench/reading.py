@@ -260,11 +260,11 @@ def intent_figures(part: str) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="What reading of free text reaches.")
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.reading", description="What reading of free text reaches.")
     parser.add_argument("--json", action="store_true", help="print one object")
     parser.add_argument("--open", action="store_true", help="leave the shut parts unread")
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(argv)
     parts = ("open",) if chosen.open else ("open", "shut")
     figures: dict[str, Any] = {"seed": SEED, "machine": f"{platform.machine()}, Python {platform.python_version()}"}
     data = shared_data()
@@ -276,10 +276,11 @@ def main() -> None:
     figures["intents"] = {part: intent_figures(part) for part in parts}
     if chosen.json:
         print(json.dumps(figures))
-        return
+        return 0
     if data is None:
         print("The labelled sets are not here (GOTONG_SHARED, else ../shared): own inbound texts alone.")
     _print(figures)
+    return 0
 
 
 def _print(figures: dict[str, Any], indent: str = "") -> None:
@@ -294,4 +295,4 @@ def _print(figures: dict[str, Any], indent: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
