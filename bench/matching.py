@@ -1,4 +1,4 @@
-"""`python -m bench.matching [--json] [--size s|m|l|xl]`: the matching engine beside its rivals, in one run.
+"""`gotong bench matching [--json] [--size s|m|l|xl] [--quick]`: the matching engine beside its rivals, in one run.
 
 The region is synthetic (clustered incidents, 12 skills of 3 levels, certificates, languages, windows, own travel
 limits, hours already worked, 2 % teams); seed and size decide everything. Rivals: nearest-first, priority-greedy,
@@ -22,10 +22,12 @@ import numpy as np
 import numpy.typing as npt
 from ortools.graph.python import max_flow, min_cost_flow
 
+from bench import matching_nepal
 from services.matching.engine.bundles import Columns, Model, integer
 from services.matching.engine.candidates import Arcs, Finder, candidates
+from services.matching.engine.flow import allowed
 from services.matching.engine.incremental import Live
-from services.matching.engine.model import FOREVER, Arrays, Ints, Settings, unit_sphere
+from services.matching.engine.model import FOREVER, Arrays, Ints, Settings, unit_sphere, with_allowances
 from services.matching.engine.solve import Solution, solve_arrays
 
 SIZES = {
@@ -38,7 +40,7 @@ SIZES = {
 P_SKILL = np.array([0.60, 0.40, 0.25, 0.15, 0.10, 0.08, 0.06, 0.06, 0.05, 0.04, 0.03, 0.015])
 P_NEED = np.array([0.24, 0.10, 0.11, 0.07, 0.08, 0.05, 0.05, 0.10, 0.05, 0.07, 0.03, 0.05])
 SKILLS = len(P_SKILL)
-SETTINGS = Settings(detour=1.0, age_weight=0, vulnerability_weight=0)
+SETTINGS = Settings(detour=1.0, age_weight=0, vulnerability_weight=0, equity_weight=0)
 HOUR = 3600
 KM_PER_DEGREE = 111.195
 
@@ -339,6 +341,31 @@ def events(a: Arrays, tax: int) -> dict[str, Any]:
     }
 
 
+def equity_figures(seed: int) -> dict[str, Any]:
+    """The same region with and without equity between its 64 districts: by severity nothing may change."""
+    a = region("m", seed)
+    found = {}
+    for weight in (0, 6_000, 12_000):
+        settings = replace(SETTINGS, equity_weight=weight)
+        b = with_allowances(a, settings)
+        begin = time.perf_counter()
+        plan = solve_arrays(b, settings)
+        seconds = time.perf_counter() - begin
+        assert plan.objective == plan.bound
+        real = np.where(allowed(b, plan.arcs), 0, plan.units)
+        wanted = np.bincount(a.group, a.need_quantity)
+        served = np.bincount(a.group[plan.arcs.need], real, len(wanted))[wanted >= 20] / wanted[wanted >= 20]
+        spread = np.abs(served[:, None] - served[None]).mean() / (2 * served.mean())
+        found[f"weight_{weight}"] = {
+            "unmet": unmet(a, plan.arcs, real),
+            "worst_district": round(float(served.min()), 4),
+            "gini_of_districts": round(float(spread), 4),
+            "mean_km": round(float((plan.arcs.km * real).sum() / real.sum()), 3),
+            "seconds": round(seconds, 2),
+        }
+    return {"size": "m", **found}
+
+
 def bundled(size: str, seed: int) -> Arrays:
     """The region with need lines joined to incidents of 1 to 4 or so at one place, to be served whole or not at all."""
     a = region(size, seed)
@@ -417,13 +444,39 @@ def gap_orlib() -> dict[str, Any]:
     return {"optima": f"{equal}/{len(optima)}", "seconds": round(time.perf_counter() - begin, 1), "not_equal": wrong}
 
 
+def of_nepal() -> dict[str, Any]:
+    folder = shared() / "data" / "nepal-2015-needs"
+    return matching_nepal.figures(folder) if folder.exists() else {"left_out": f"no folder {folder.name}"}
+
+
+def of_gap_orlib() -> dict[str, Any]:
+    folder = shared() / "data" / "gap-orlib"
+    return gap_orlib() if folder.exists() else {"left_out": f"no folder {folder.name}"}
+
+
+SECTIONS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    # The first one is the cold plan: its peak of memory is that of the whole process until then.
+    "cold": lambda o: cold(o.size, o.seed)[0],
+    "events_tax_500": lambda o: events(region(o.size, o.seed), 500),
+    "events_tax_0": lambda o: events(region(o.size, o.seed), 0),
+    "robust": lambda o: robust(range(1, 8)),
+    "equity": lambda o: equity_figures(o.seed),
+    "bundles": lambda o: bundle_figures(prove=not o.quick),
+    "gap_orlib": lambda o: {"left_out": "--quick"} if o.quick else of_gap_orlib(),
+    "nepal": lambda o: of_nepal(),
+}
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("bench.matching", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--size", choices=list(SIZES), default="xl")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--gap-orlib", action="store_true", help="also OR-Library's generalised assignment problems")
-    parser.add_argument("--prove-bundles", action="store_true", help="also the proven optimum of the bundles")
+    parser.add_argument(
+        "--quick", action="store_true", help="leave out what takes long: the proven optimum of bundles, OR-Library"
+    )
+    parser.add_argument("--nepal", action="store_true", help="only the tweets of Nepal: free text, read and matched")
+    parser.add_argument("--only", choices=list(SECTIONS), action="append", help="only this section; may be repeated")
     options = parser.parse_args(arguments)
     figures: dict[str, Any] = {
         "name": "matching",
@@ -431,13 +484,10 @@ def main(arguments: list[str] | None = None) -> None:
         "seed": options.seed,
         "machine": f"{platform.machine()}, {os.cpu_count()} cpu, Python {platform.python_version()}",
     }
-    figures["cold"], a, _ = cold(options.size, options.seed)
-    for tax in (500, 0):
-        figures[f"events_tax_{tax}"] = events(a, tax)
-    figures["robust"] = robust(range(1, 8))
-    figures["bundles"] = bundle_figures(options.prove_bundles)
-    if options.gap_orlib:
-        figures["gap_orlib"] = gap_orlib()
+    begin = time.perf_counter()
+    for name in ["nepal"] if options.nepal else options.only or SECTIONS:
+        figures[name] = SECTIONS[name](options)
+    figures["seconds"] = round(time.perf_counter() - begin, 1)
     if options.json:
         print(json.dumps(figures))
         return
