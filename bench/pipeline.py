@@ -478,7 +478,9 @@ async def latency(parts: System, rate: float, seconds: float, every_need: int, r
     reading = asyncio.create_task(outside.run())
     try:
         tag = f"l{run}"
-        bodies = list(load.reports(SEED + 200 + run, int(rate * seconds), every_need=every_need, tag=tag))
+        count = int(rate * seconds)
+        places = run * (count // every_need + 1)
+        bodies = list(load.reports(SEED + 200 + run, count, every_need=every_need, first_place=places, tag=tag))
         before, begun = parts.cpu(), time.perf_counter()
         due = await load.steady(parts.port, parts.token, bodies, rate)
         busy = sum(value for value in spent(before, parts.cpu(), 1_000_000).values()) / 2

@@ -46,8 +46,9 @@ _STATES = (
 
 
 # ------------------------------------------------------------------------------------------------------------- reports
-def reports(seed: int, count: int, *, every_need: int = 0, tag: str = "r") -> Iterator[bytes]:
-    """Reports as field staff send them. With `every_need`, each so many-th asks for a boat at a place of its own."""
+def reports(seed: int, count: int, *, every_need: int = 0, first_place: int = 0, tag: str = "r") -> Iterator[bytes]:
+    """Reports as field staff send them. With `every_need`, each so many-th asks for a boat at a place of its own, of
+    which `first_place` were used before."""
     chance = random.Random(seed)
     centres = [(chance.uniform(106.6, 108.0), chance.uniform(-7.2, -6.1)) for _ in range(40)]
     for n in range(count):
@@ -64,8 +65,8 @@ def reports(seed: int, count: int, *, every_need: int = 0, tag: str = "r") -> It
         }
         if every_need and n % every_need == 0:
             # Twelve kilometres apart: each is an incident of its own, and so is its need.
-            at = n // every_need
-            lon, lat = 110.0 + (at % 60) * 0.11, -8.0 + (at // 60) * 0.11
+            at = first_place + n // every_need
+            lon, lat = 110.0 + (at % 64) * 0.11, -8.0 + (at // 64) * 0.11
             report["needs"] = [{"item": "boat", "quantity": 1}]
         report["location"] = {"lon": round(lon, 5), "lat": round(lat, 5), "accuracy_m": 30}
         yield orjson.dumps(report)
