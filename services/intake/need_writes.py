@@ -160,7 +160,9 @@ async def _judge(
 ) -> None:
     now = clock.now()
     rows = await tx.fetch(
-        "SELECT a.need_id, a.report_id, a.quantity, a.counts, r.severity, r.people, r.proven, r.contact, r.lon, r.lat, "
+        # A sender's standing vouches for what it stated, not for what a rule of ours read in its words.
+        "SELECT a.need_id, a.report_id, a.quantity, a.counts, r.severity, r.people, "
+        "r.proven AND r.needs IS NOT NULL AS proven, r.contact, r.lon, r.lat, "
         "r.accuracy_m, r.place, r.admin FROM need_ask a JOIN report r USING (report_id) WHERE a.need_id = ANY($1) "
         "ORDER BY r.seq",
         list(live),
