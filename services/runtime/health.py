@@ -41,11 +41,12 @@ class Health:
 
 
 async def beat(tx: Tx, worker: str, problem: str | None, lag: dict[str, int]) -> None:
-    """Write this worker's row."""
+    """Write this worker's row. By the database's clock, which is one for all: a worker whose own runs ahead would stay
+    green after its death, and one whose own runs behind would never be."""
     await tx.execute(
         """
         INSERT INTO heartbeat (worker, state, detail, lag, lag_by_topic, unpublished, at)
-        VALUES ($1, $2, $3, $4, $5, (SELECT count(*) FROM outbox), $6)
+        VALUES ($1, $2, $3, $4, $5, (SELECT count(*) FROM outbox), clock_timestamp())
         ON CONFLICT (worker) DO UPDATE SET state = excluded.state, detail = excluded.detail, lag = excluded.lag,
             lag_by_topic = excluded.lag_by_topic, unpublished = excluded.unpublished, at = excluded.at
         """,
@@ -54,16 +55,15 @@ async def beat(tx: Tx, worker: str, problem: str | None, lag: dict[str, int]) ->
         problem,
         sum(lag.values()),
         to_json(lag),
-        clock.now(),
     )
     # A worker that is gone for good must not keep its last words for ever.
-    await tx.execute("DELETE FROM heartbeat WHERE at < $1", clock.now() - timedelta(hours=1))
+    await tx.execute("DELETE FROM heartbeat WHERE at < clock_timestamp() - interval '1 hour'")
 
 
 async def of(db: Database) -> Health:
     """One service's health, as its workers' rows tell; a service without a fresh row is `down`."""
     async with db.tx() as tx:
-        rows = await tx.fetch("SELECT * FROM heartbeat WHERE at > $1", clock.now() - STALE)
+        rows = await tx.fetch("SELECT * FROM heartbeat WHERE at > clock_timestamp() - $1::interval", STALE)
         quarantined = await tx.fetchval("SELECT count(*) FROM quarantine WHERE state = 'refused'")
         outbox = await tx.fetchrow("SELECT count(*) AS waiting, min(time) AS oldest FROM outbox")
     assert outbox is not None
