@@ -40,6 +40,7 @@ from services.runtime.cloudevents import Malformed, parse_json
 from services.runtime.db import Tx
 from services.runtime.http import (
     Answer,
+    KeyClaim,
     body_of,
     cursor_of,
     database,
@@ -110,13 +111,15 @@ async def post_report(request: Request, actor: Caller) -> Response:
     draft = _draft(actor, report, key=(_owner(actor), key) if key else None)
     over = rates.bulk(actor, draft.contact) or over
     draft = dataclasses.replace(draft, bulk=over)
-    if key is None:
-        return json_answer(202, orjson.dumps((await together_of(request).take(draft)).answer()))
+    what = "POST /v1/reports"
+    taken = await together_of(request).take(draft, KeyClaim.of(actor, key, body, what) if key else None)
+    if taken is not None:
+        return json_answer(202, orjson.dumps(taken.answer()))
 
     async def work(tx: Tx) -> Answer:
         return 202, (await take_reports(tx, [draft]))[0].answer()
 
-    return await write_once(database(request, "intake"), actor, key, body, "POST /v1/reports", work)
+    return await write_once(database(request, "intake"), actor, key, body, what, work)
 
 
 def _owner(actor: Actor) -> str:

@@ -6,7 +6,8 @@ import asyncio
 import base64
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -155,10 +156,8 @@ async def write_once(
         async with asyncio.timeout(timeout_s), db.tx() as tx:
             status, answer = await work(tx)
         return json_answer(status, to_json(answer).encode())
-    # An anonymous key stands for its sender: a phone that changes its network is still the same sender.
-    owner = "public" if actor.anonymous else actor.name
-    # Keyed: a body may hold a telephone number, and a plain digest of one can be tried out.
-    digest = hmac.new(vault.contact_key(), what.encode() + b"\x00" + body, hashlib.sha256).digest()
+    claim = KeyClaim.of(actor, key, body, what)
+    owner, digest = claim.owner, claim.digest
     try:
         async with asyncio.timeout(timeout_s), db.tx() as tx:
             await tx.execute("SET LOCAL lock_timeout = '1500ms'")
@@ -185,6 +184,69 @@ async def write_once(
     except asyncpg.LockNotAvailableError:
         raise Conflict("the same request is still being worked on; send it again in a moment") from None
     return json_answer(status, content)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyClaim:
+    """An Idempotency-Key, whose it is, and a digest of what was sent with it."""
+
+    owner: str
+    key: str
+    digest: bytes
+
+    @classmethod
+    def of(cls, actor: Actor, key: str, body: bytes, what: str) -> KeyClaim:
+        """`what` names the route, so that a key cannot be taken for another call's."""
+        # Keyed: a body may hold a telephone number, and a plain digest of one can be tried out.
+        digest = hmac.new(vault.contact_key(), what.encode() + b"\x00" + body, hashlib.sha256).digest()
+        # An anonymous key stands for its sender: a phone that changes its network is still the same sender.
+        return cls("public" if actor.anonymous else actor.name, key, digest)
+
+    @property
+    def name(self) -> tuple[str, str]:
+        return self.owner, self.key
+
+
+async def claim_keys(tx: Tx, claims: Sequence[KeyClaim]) -> set[tuple[str, str]]:
+    """Claim the keys of writes that share a transaction; returns those that nobody used before.
+
+    Raises
+    ------
+    asyncpg.LockNotAvailableError
+        One of them is being worked on elsewhere and is not free within 200 ms: the others must not wait for it.
+    """
+    if not claims:
+        return set()
+    # Sorted, so that two groups with the same keys in hand wait for one another instead of dead-locking.
+    first = {claim.name: claim for claim in reversed(claims)}
+    ordered = [first[name] for name in sorted(first)]
+    await tx.execute("SET LOCAL lock_timeout = '200ms'")
+    rows = await tx.fetch(
+        "INSERT INTO idempotency (actor, key, digest, made_at) "
+        "SELECT actor, key, digest, $4 FROM unnest($1::text[], $2::text[], $3::bytea[]) AS t(actor, key, digest) "
+        "ON CONFLICT DO NOTHING RETURNING actor, key",
+        [claim.owner for claim in ordered],
+        [claim.key for claim in ordered],
+        [claim.digest for claim in ordered],
+        clock.now(),
+    )
+    await tx.execute("SET LOCAL lock_timeout = 0")
+    return {(row["actor"], row["key"]) for row in rows}
+
+
+async def keep_answers(tx: Tx, answers: Sequence[tuple[KeyClaim, int, Any]]) -> None:
+    """Keep what claimed keys were answered, for their repeats: status and body."""
+    if not answers:
+        return
+    await tx.execute(
+        "UPDATE idempotency AS i SET status = t.status, answer = t.answer "
+        "FROM unnest($1::text[], $2::text[], $3::integer[], $4::bytea[]) AS t(actor, key, status, answer) "
+        "WHERE i.actor = t.actor AND i.key = t.key",
+        [claim.owner for claim, _, _ in answers],
+        [claim.key for claim, _, _ in answers],
+        [status for _, status, _ in answers],
+        [to_json(answer).encode() for _, _, answer in answers],
+    )
 
 
 async def _again(tx: Tx, owner: str, key: str, digest: bytes) -> Response:
