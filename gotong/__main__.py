@@ -19,6 +19,7 @@ COMMANDS = {
     "token": "gotong.commands.token:token",
     "audit": "gotong.commands.audit:audit",
     "republish": "gotong.commands.republish:republish",
+    "redact": "gotong.commands.redact:redact",
     "quarantine": "gotong.commands.quarantine:quarantine",
     "contracts": "gotong.commands.contracts:contracts",
     "bench": "gotong.commands.bench:bench",

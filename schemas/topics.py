@@ -53,7 +53,7 @@ _ALL = (
     Topic("assignments", "state", "need", "matching", ("intake", "sitrep"), "partner"),
     Topic("ledger", "state", "need", "matching", ("intake", "sitrep"), "partner"),
     Topic("sitreps", "fact", "operation/area", "sitrep", (), "open", partitions=1),
-    Topic("quarantine", "fact", "record", "each service", ("sitrep",), "internal", partitions=1),
+    Topic("quarantine", "fact", "record", "each service", ("intake", "sitrep"), "internal", partitions=1),
 )
 
 TOPICS: dict[str, Topic] = {topic.name: topic for topic in _ALL}

@@ -18,9 +18,11 @@ from schemas.assignments import (
 from schemas.ledger import LedgerChanged
 from schemas.operations import OperationClosed, OperationOpened, OperationState, OperationUpdated
 from schemas.partners import SubmissionAccepted
+from schemas.quarantine import RecordRedacted
 from services.intake import tables
 from services.intake.actions import LINKER_CHANNEL, Draft, Sender, draft_of, take_reports
 from services.intake.bodies import ReportIn
+from services.intake.redaction import forget
 from services.runtime.consumer import Consumer
 from services.runtime.db import Tx
 from services.runtime.problems import faults_of
@@ -32,7 +34,20 @@ consumer = Consumer("intake")
 @consumer.on_batch(SubmissionAccepted)
 async def on_submissions_accepted(events: Sequence[SubmissionAccepted], tx: Tx) -> None:
     """Take partners' reports as reports over HTTP are taken; what one partner sends twice is one report."""
-    await take_reports(tx, [_draft(event) for event in events])
+    # Topics come in any order: one whose content was taken away before it came here must not bring it back.
+    rows = await tx.fetch(
+        "SELECT event_id FROM submission_report WHERE event_id = ANY($1) AND report_id IS NULL",
+        [event.meta.id for event in events],
+    )
+    blank = {row["event_id"] for row in rows}
+    events = [event for event in events if event.meta.id not in blank]
+    taken = await take_reports(tx, [_draft(event) for event in events])
+    await tx.execute(
+        "INSERT INTO submission_report (event_id, report_id) SELECT * FROM unnest($1::text[], $2::uuid[]) "
+        "ON CONFLICT DO NOTHING",
+        [event.meta.id for event in events],
+        [report.report_id for report in taken],
+    )
 
 
 def _draft(event: SubmissionAccepted) -> Draft:
@@ -118,3 +133,9 @@ async def on_assignments_changed(events: Sequence[AssignmentState], tx: Tx) -> N
         [earliest[event.assignment_id] for event in rows],
         [event.meta.time for event in rows],
     )
+
+
+@consumer.on_batch(RecordRedacted)
+async def on_records_redacted(events: Sequence[RecordRedacted], tx: Tx) -> None:
+    """Blank what intake keeps of events whose content was taken away, its own and partners' submissions."""
+    await forget(tx, [event.event_id for event in events], by=events[-1].by)

@@ -191,7 +191,7 @@ async def raw_of(tx: Tx, row: Row) -> Raw:
     Conflict
         It was redacted since.
     """
-    data = await vault.unseal(tx, OWNER, row["sealed"])
+    data = await vault.unseal(tx, OWNER, row["sealed"]) if row["sealed"] else None
     if data is None:
         raise Conflict("the record was erased and cannot be released")
     return Raw.from_bytes(data, row["topic"], row["kafka_partition"], row["kafka_offset"])
