@@ -295,6 +295,7 @@ class Ask:
     cost: int | None = None
     parts: dict[str, int] | None = None
     arrives_at: datetime | None = None
+    extra: bool = False
 
 
 async def make_offers(
@@ -327,6 +328,7 @@ async def make_offers(
                 "cost": ask.cost,
                 "parts": ask.parts,
                 "arrives_at": ask.arrives_at,
+                "extra": ask.extra,
                 "by": by,
                 "reason": reason,
             }
@@ -335,15 +337,15 @@ async def make_offers(
         """
         INSERT INTO offer (offer_id, need_id, operation, exercise, responder_id, lot_id, organisation, quantity, state,
                            window_start, window_end, period, made_at, expires_at, distance_km, cost, parts, arrives_at,
-                           by, reason)
+                           extra, by, reason)
         SELECT offer_id, need_id, operation, exercise, responder_id, lot_id, organisation, quantity, 'made',
                window_start, window_end, tstzrange(lower, upper), made_at, expires_at, distance_km, cost, parts,
-               arrives_at, by, reason
+               arrives_at, extra, by, reason
         FROM jsonb_to_recordset($1::jsonb) AS t(
             offer_id uuid, need_id uuid, operation text, exercise boolean, responder_id uuid, lot_id uuid,
             organisation text, quantity integer, window_start timestamptz, window_end timestamptz, lower timestamptz,
             upper timestamptz, made_at timestamptz, expires_at timestamptz, distance_km double precision, cost integer,
-            parts jsonb, arrives_at timestamptz, by text, reason text)
+            parts jsonb, arrives_at timestamptz, extra boolean, by text, reason text)
         """,
         to_json(rows),
     )
@@ -376,13 +378,27 @@ async def close_offers(
         by,
         reason,
     )
+    if state != "withdrawn":
+        await _count_noes(tx, [offer["responder_id"] for offer in offers if offer["responder_id"]])
     asked: dict[UUID, int] = {}
     for offer in offers:
         need = held[offer["need_id"]]
+        need.touched.append((offer["responder_id"] or offer["lot_id"], 0))
         need.events.append(offer_event(offer, need.row, state=state, by=by, reason=reason))
         asked[need.need_id] = asked.get(need.need_id, 0) + offer["quantity"]
     for need_id, quantity in asked.items():
         held[need_id].move(f"offer {state}", asked=-quantity)
+
+
+async def _count_noes(tx: Tx, responder_ids: Sequence[UUID]) -> None:
+    """Note for the chance of their yes that these said no, or nothing."""
+    await tx.execute(
+        "UPDATE responder AS r SET said_no = r.said_no + t.times FROM ("
+        "SELECT l.responder_id, count(*) AS times FROM unnest($1::uuid[]) AS a(responder_id) JOIN ("
+        "SELECT responder_id FROM responder WHERE responder_id = ANY($1) ORDER BY responder_id FOR NO KEY UPDATE"
+        ") AS l USING (responder_id) GROUP BY 1) AS t WHERE r.responder_id = t.responder_id",
+        responder_ids,
+    )
 
 
 async def open_offers(tx: Tx, need_ids: Iterable[UUID]) -> list[Row]:
@@ -498,9 +514,12 @@ async def _assign(
     """
     if offer["responder_id"] is not None:
         # Two promises of one person queue here; without it each would wait for the other inside the constraint.
-        await tx.fetchval(
-            "SELECT 1 FROM responder WHERE responder_id = $1 FOR NO KEY UPDATE", offer["responder_id"]
-        )  # fmt: skip
+        # A dispatcher's own yes says nothing of theirs.
+        await tx.execute(
+            "UPDATE responder SET said_yes = said_yes + $2 WHERE responder_id = $1",
+            offer["responder_id"],
+            int(not reason),
+        )
     else:
         await _reserve(tx, offer["lot_id"], offer["exercise"], quantity)
     try:

@@ -5,6 +5,7 @@ Pure: no clock, no I/O. An emergency manager could dispute any line here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -158,6 +159,18 @@ def word_due_at(
     if state not in ACTIVE:
         return None
     return max(now, period[0] if state == "made" else now) + timedelta(minutes=minutes[severity - 1])
+
+
+def chance_of_yes(yes: int, no: int) -> float:
+    """How likely somebody says yes who so far said it so often, and so often no (or nothing): half without a past."""
+    return (yes + 1) / (yes + no + 2)
+
+
+def more_to_ask(left: int, asked: int, expected: float, most: float) -> int:
+    """How many more to ask when `left` are wanted and the `asked` open questions make `expected` yeses likely: at even
+    chances, and never beyond `most` for each one wanted."""
+    missing = left - expected
+    return max(0, min(math.ceil(2 * missing), math.floor(most * left) - asked)) if missing > 0 else 0
 
 
 def offer_expires_at(now: datetime, severity: int, window_end: datetime, minutes: Sequence[int]) -> datetime:

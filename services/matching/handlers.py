@@ -77,7 +77,9 @@ async def _amend(tx: Tx, need: Held, before: Row | None, offers: list[Row], even
             why = "the need's window changed"
         else:
             why = "the need is smaller now"
-            surplus = set(domain.too_much_asked([(o["offer_id"], o["quantity"]) for o in offers], need.ledger.left))
+            # What was asked beyond what is wanted stays so while anything is.
+            counted = [(o["offer_id"], o["quantity"]) for o in offers if not (o["extra"] and need.ledger.left)]
+            surplus = set(domain.too_much_asked(counted, need.ledger.left))
             gone = [offer for offer in offers if offer["offer_id"] in surplus]
     await actions.close_offers(tx, held, gone, "withdrawn", by="system:needs", reason=why)
     await actions.balance_releases(tx, need, by="system:needs")

@@ -17,9 +17,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -71,7 +71,7 @@ class Problem:
         return [
             engine.Kept(need_id, source_id, sum(offer["quantity"] for offer in offers), "offered")
             for (need_id, source_id), offers in self.asked.items()
-            if need_id in planned
+            if need_id in planned and not any(offer["extra"] for offer in offers)
         ]
 
 
@@ -84,8 +84,9 @@ class Changes:
 
 
 # --------------------------------------------------------------------------------------------------------------- load
-async def load(tx: Tx, scope: Scope, now: datetime) -> Problem:
+async def load(tx: Tx, scope: Scope, now: datetime, settings: MatchingSettings | None = None) -> Problem:
     """Needs still open or under question, whoever is confirmed, and stock that is not promised."""
+    settings = settings or MatchingSettings()
     asked = await _asked(tx, scope, None)
     rows, needs = await _needs(tx, scope, now, None)
     items = sorted({row["item"] for row in rows if row["item"]})
@@ -93,7 +94,7 @@ async def load(tx: Tx, scope: Scope, now: datetime) -> Problem:
         now=now,
         needs=needs,
         # All of them, or none where no skill is asked for: how rare a skill is counts in the plan.
-        responders=await _responders(tx, scope, now, None) if any(row["skill"] for row in rows) else [],
+        responders=await _responders(tx, scope, now, None, settings) if any(row["skill"] for row in rows) else [],
         lots=await _lots(tx, scope, items, None) if items else [],
         asked=asked,
         version={row["need_id"]: row["version"] for row in rows},
@@ -159,7 +160,9 @@ def _need_line(row: Row, refused: Sequence[UUID]) -> engine.NeedLine:
     )
 
 
-async def _responders(tx: Tx, scope: Scope, now: datetime, some: Sequence[UUID] | None) -> list[engine.Responder]:
+async def _responders(
+    tx: Tx, scope: Scope, now: datetime, some: Sequence[UUID] | None, settings: MatchingSettings
+) -> list[engine.Responder]:
     busy: dict[UUID, list[tuple[datetime, datetime]]] = {}
     worked: dict[UUID, float] = {}
     day_ago = now - timedelta(hours=24)
@@ -178,12 +181,25 @@ async def _responders(tx: Tx, scope: Scope, now: datetime, some: Sequence[UUID] 
             busy.setdefault(who, []).append((start, end))
         hours = (min(end, now) - max(start, day_ago)) / timedelta(hours=1)
         worked[who] = worked.get(who, 0.0) + max(0.0, hours)
+    weary = await tx.fetch(
+        """
+        SELECT responder_id FROM offer
+        WHERE made_at > $1 AND exercise = $2 AND responder_id IS NOT NULL
+          AND ($3::uuid[] IS NULL OR responder_id = ANY($3))
+        GROUP BY responder_id HAVING count(*) >= $4 AND NOT bool_or(state = 'made')
+        """,
+        day_ago,
+        scope.exercise,
+        some,
+        settings.asked_a_day,
+    )
     # A drill may ask anybody; life asks nobody who exists only for drills.
     rows = await tx.fetch(
         "SELECT * FROM responder WHERE status = 'confirmed' AND lon IS NOT NULL AND (NOT exercise OR $1) "
-        "AND ($2::uuid[] IS NULL OR responder_id = ANY($2))",
+        "AND ($2::uuid[] IS NULL OR responder_id = ANY($2)) AND responder_id <> ALL($3)",
         scope.exercise,
         some,
+        [row["responder_id"] for row in weary],
     )
     # A hundred thousand of them take a second or two to make: not on the loop that handles events.
     return await asyncio.to_thread(_responders_of, rows, busy, worked)
@@ -213,6 +229,7 @@ def _responders_of(
             busy=busy.get(row["responder_id"], ()),
             hours_worked=worked.get(row["responder_id"], 0.0),
             organisation=row["organisation"],
+            p_accept=domain.chance_of_yes(row["said_yes"], row["said_no"]),
         )
         for row in rows
     ]
@@ -281,17 +298,28 @@ def owners_of(sources: Sequence[engine.Responder | engine.Lot]) -> dict[UUID, Ow
 
 def compared(problem: Problem, plan: engine.Plan) -> Changes:
     """What this plan changes in the open offers."""
-    return differences(problem.asked, lines_of(plan), owners_of([*problem.responders, *problem.lots]))
+    owners = owners_of([*problem.responders, *problem.lots])
+    ended = {need_id for need_id, _ in problem.asked} - set(problem.version)
+    return differences(problem.asked, lines_of(plan), owners, ended)
 
 
 def differences(
-    asked: Mapping[tuple[UUID, UUID], Sequence[Row]], lines: Lines, owners: Mapping[UUID, Owner]
+    asked: Mapping[tuple[UUID, UUID], Sequence[Row]],
+    lines: Lines,
+    owners: Mapping[UUID, Owner],
+    ended: Collection[UUID],
 ) -> Changes:
-    """What has to change so that what is asked becomes what is planned."""
+    """What has to change so that what is asked becomes what is planned; what is asked beyond it stays while its need
+    is planned for (`ended`: which are not)."""
     changes = Changes()
+    # Where more were asked than are wanted, nobody's question is taken back because somebody else said yes first.
+    widened = {pair[0] for pair, offers in asked.items() if any(offer["extra"] for offer in offers)} - set(ended)
+    wanted = {source_id for _, source_id in lines}
     for pair in sorted({*asked, *lines}, key=str):
         offers = asked.get(pair, [])
         line = lines.get(pair)
+        if line is None and pair[0] in widened and pair[1] not in wanted:
+            continue
         lot = bool(offers and offers[0]["lot_id"]) or (pair[1] in owners and owners[pair[1]].lot)
         open_ones = [domain.Asked(offer["offer_id"], offer["quantity"]) for offer in offers]
         gone, more = domain.reconciled(open_ones, line.quantity if line else 0, one=not lot)
@@ -324,6 +352,14 @@ async def apply(
     Withdrawals come first, so that nobody is asked two things at once.
     """
     version = dict(version)
+    async with db.tx() as tx:
+        # Who was asked somewhere beyond what is wanted there, and is planned for something now.
+        elsewhere = await tx.fetch(
+            "SELECT * FROM offer WHERE responder_id = ANY($1) AND exercise = $2 AND state = 'made' AND extra",
+            [ask.responder_id for ask in changes.ask if ask.responder_id is not None],
+            scope.exercise,
+        )
+    changes.withdraw += elsewhere
     needs = sorted({offer["need_id"] for offer in changes.withdraw})
     for chunk in _chunks(needs):
         async with db.tx() as tx:
@@ -511,7 +547,7 @@ class Planner:
 
     async def _anew(self, tx: Tx, begun: float) -> int:
         """A full plan, here if it is small, else in a process that keeps it."""
-        problem = await load(tx, self._scope, clock.now())
+        problem = await load(tx, self._scope, clock.now(), self._settings)
         if problem.size < self._settings.apart_from:
             plan = await asyncio.to_thread(solved, problem, rules_of(self._settings))
             asked = await apply(self._db, self._scope, compared(problem, plan), problem.version, self._settings)
@@ -519,7 +555,8 @@ class Planner:
         else:
             self._memory = memory = await self._apart(problem)
             plan = memory.plan
-            asked = await self._applied(memory, problem.asked, memory.lines, problem.version)
+            ended = {need_id for need_id, _ in problem.asked} - set(problem.version)
+            asked = await self._applied(memory, problem.asked, memory.lines, problem.version, ended)
         turn = await _remember(tx, self._scope, problem, plan, time.monotonic() - begun)
         if self._memory is not None:
             self._memory.turn = turn
@@ -551,7 +588,7 @@ class Planner:
     async def _fully(self) -> Memory:
         """The next full plan, made beside the one that is followed."""
         async with self._db.tx() as tx:
-            problem = await load(tx, self._scope, clock.now())
+            problem = await load(tx, self._scope, clock.now(), self._settings)
         return await self._apart(problem)
 
     async def _further(self, tx: Tx, memory: Memory, marks: Sequence[Row], wanted: bool, begun: float) -> int | None:
@@ -590,7 +627,7 @@ class Planner:
                 sorted({pair[0] for pair in (*asked_now, *lines)}),
             )
         }
-        asked = await self._applied(memory, asked_now, lines, version)
+        asked = await self._applied(memory, asked_now, lines, version, touched.ended)
         if whole:
             memory.turn = await _remember(tx, self._scope, memory.problem, memory.plan, memory.seconds)
             _told(memory.problem, memory.plan, begun, asked)
@@ -621,9 +658,14 @@ class Planner:
             self._next = asyncio.create_task(self._fully())
 
     async def _applied(
-        self, memory: Memory, asked: Mapping[tuple[UUID, UUID], Sequence[Row]], lines: Lines, version: dict[UUID, int]
+        self,
+        memory: Memory,
+        asked: Mapping[tuple[UUID, UUID], Sequence[Row]],
+        lines: Lines,
+        version: dict[UUID, int],
+        ended: Collection[UUID],
     ) -> int:
-        changes = differences(asked, lines, memory.owners)
+        changes = differences(asked, lines, memory.owners, ended)
         made = await apply(self._db, self._scope, changes, version, self._settings)
         memory.offered = [(ask.need_id, source) for ask in changes.ask if (source := ask.responder_id or ask.lot_id)]
         # What was overtaken is not offered, though it is planned.
@@ -652,7 +694,7 @@ class Planner:
             )
         }
         free = [one for one in source_ids if one not in bound]
-        responders = await _responders(tx, self._scope, now, free) if memory.skills else []
+        responders = await _responders(tx, self._scope, now, free, self._settings) if memory.skills else []
         lots = await _lots(tx, self._scope, None, free)
         owners = owners_of([*responders, *lots])
         memory.owners.update(owners)
@@ -679,6 +721,84 @@ def _told(problem: Problem, plan: engine.Plan, begun: float, asked: int) -> None
         (time.monotonic() - begun) * 1000,
         asked,
     )
+
+
+# -------------------------------------------------------------------------------------------------------------- widen
+async def widen(db: Database, scope: Scope, settings: MatchingSettings) -> int:
+    """Ask more people than are wanted, where the first have had the question to themselves for long enough and are not
+    likely to be enough: the next best who are asked nothing else. Returns how many questions were asked.
+
+    What is asked stands outside the ledger's balance; the first yeses count, and the rest is withdrawn with the last.
+    """
+    now = clock.now()
+    async with db.tx() as tx:
+        if not await tx.fetchval(
+            "SELECT pg_try_advisory_xact_lock(hashtext('gotong.planner'), $1)", int(scope.exercise)
+        ):
+            return 0
+        due = await tx.fetch(
+            """
+            SELECT n.need_id, n.open + n.offered AS left, n.skill, n.version, sum(o.quantity) AS asked,
+                   sum(o.quantity * (r.said_yes + 1.0) / (r.said_yes + r.said_no + 2)) AS expected
+            FROM need AS n JOIN offer AS o ON o.need_id = n.need_id AND o.state = 'made'
+            JOIN responder AS r ON r.responder_id = o.responder_id
+            WHERE n.exercise = $1 AND n.status = 'declared' AND n.offered > 0
+            GROUP BY n.need_id
+            HAVING min(o.made_at) FILTER (WHERE NOT o.extra)
+                <= $2::timestamptz - make_interval(mins => ($3::integer[])[n.severity])
+            """,
+            scope.exercise,
+            now,
+            list(settings.widen_minutes),
+        )
+        more = {
+            row["need_id"]: count
+            for row in due
+            if (count := domain.more_to_ask(row["left"], row["asked"], float(row["expected"]), settings.most_asked))
+        }
+        if not more:
+            return 0
+        rows, lines = await _needs(tx, scope, now, sorted(more))
+        asked = await _asked(tx, scope, sorted(more))
+        known: dict[UUID, list[UUID]] = {}
+        for need_id, source_id in asked:
+            known.setdefault(need_id, []).append(source_id)
+        idle = await tx.fetch(
+            "SELECT responder_id FROM responder AS r WHERE status = 'confirmed' AND skills ?| $1 AND NOT EXISTS ("
+            "SELECT 1 FROM offer AS o WHERE o.responder_id = r.responder_id AND o.exercise = $2 AND o.state = 'made')",
+            sorted({row["skill"] for row in rows}),
+            scope.exercise,
+        )
+        responders = await _responders(tx, scope, now, [row["responder_id"] for row in idle], settings)
+        needs = [
+            replace(
+                line,
+                quantity=more[row["need_id"]],
+                exclude=[*line.exclude, *known.get(row["need_id"], ())],
+                bundle_id=None,
+            )
+            for row, line in zip(rows, lines, strict=True)
+        ]
+        problem = Problem(now, needs, responders, [], {}, {row["need_id"]: row["version"] for row in rows})
+        plan = await _planned(problem, settings)
+        changes = compared(problem, plan)
+        changes.ask = [replace(ask, extra=True) for ask in changes.ask]
+        made = await apply(db, scope, changes, problem.version, settings)
+    if made:
+        log.info("asked %d more people for %d needs whose first answers are slow", made, len(needs))
+    return made
+
+
+async def _planned(problem: Problem, settings: MatchingSettings) -> engine.Plan:
+    """The plan, wherever it may be made without holding the worker up."""
+    rules = rules_of(settings)
+    if problem.size < settings.apart_from:
+        return await asyncio.to_thread(solved, problem, rules)
+    process = await PlanProcess.start()
+    try:
+        return await process.plan(Given(problem.needs, problem.responders, problem.lots, rules, [], problem.now))
+    finally:
+        await process.stop()
 
 
 async def _something_open(tx: Tx, scope: Scope) -> bool:
@@ -743,6 +863,7 @@ async def run(db: Database, stopping: asyncio.Event) -> None:
     listener: asyncpg.Connection[Any] | None = None
     planners = {scope: Planner(db, scope, settings) for scope in (Scope(exercise=False), Scope(exercise=True))}
     planned_at = dict.fromkeys(planners, float("-inf"))
+    widened_at = float("-inf")
     leads = False
     try:
         while not stopping.is_set():
@@ -758,9 +879,13 @@ async def run(db: Database, stopping: asyncio.Event) -> None:
                 try:
                     if await planner.step(anyway=overdue) is not None or overdue:
                         planned_at[scope] = time.monotonic()
+                    if begun - widened_at >= settings.widen_s:
+                        await widen(db, scope, settings)
                 except asyncpg.DeadlockDetectedError:
                     # Somebody promised something while the plan was applied. The marks are still there: again.
                     wake.set()
+            if begun - widened_at >= settings.widen_s:
+                widened_at = begun
             took = time.monotonic() - begun
             await _either(wake, stopping, timeout_s=1 if all(one.settled for one in planners.values()) else 0.1)
             if wake.is_set():

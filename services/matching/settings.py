@@ -25,6 +25,15 @@ class MatchingSettings(BaseSettings):
     replan_s: float = Field(default=30, gt=0)
     """How often needs that are still open are planned again though nothing changed: windows open, cool-downs end."""
 
+    widen_minutes: tuple[int, int, int, int] = (40, 20, 8, 3)
+    """How long the first who were asked have the question to themselves, by severity 1 to 4; then as many more are
+    asked as make the wanted number of yeses likely."""
+    widen_s: float = Field(default=5, gt=0)
+    """How often it is looked whether more are to be asked."""
+    most_asked: float = Field(default=3, ge=1)
+    """At most so many people are asked for each one that is wanted."""
+    asked_a_day: int = Field(default=12, ge=1)
+    """How often one person is asked in 24 hours, at most; who is asked too often stops answering."""
     check_minutes: tuple[int, int, int, int] = (240, 120, 60, 30)
     """How long an assignment may go without a word, by severity 1 to 4, before somebody is asked."""
     apart_from: int = Field(default=3_000, ge=0)

@@ -100,6 +100,8 @@ class Responder(SQLModel, table=True):
     travel_limit_km: float = Field(sa_type=Double)
     capacity: int
     minimum_team: int
+    said_yes: int = 0
+    said_no: int = 0
     availability: list[tuple[str, str]] = _json()
 
 
@@ -150,6 +152,7 @@ class Offer(SQLModel, table=True):
     cost: int | None = None
     parts: dict[str, int] | None = _json(nullable=True)
     arrives_at: datetime | None = _instant(nullable=True)
+    extra: bool = False
     by: str
     reason: str | None = None
 
