@@ -29,7 +29,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from gotong.local.broker import Kafka
 from gotong.local.folders import cache_folder, scratch_folder
 from gotong.local.postgres import Postgres
-from gotong.local.process import LocalError, Server, free_port
+from gotong.local.process import LocalError, Server, die_with_us, free_port
 from schemas.topics import TOPICS
 from services.exchange.handlers import consumer as exchange_consumer
 from services.intake.handlers import consumer as intake_consumer
@@ -88,6 +88,7 @@ class Field:
         self.proxy: Proxy | None = None
         self.env = env or {}
         self._restarts: dict[str, asyncio.Task[None]] = {}
+        self._others: list[subprocess.Popen[bytes]] = []
         if self.embedded:
             self.system = System("embedded", env=env)
             return
@@ -112,6 +113,9 @@ class Field:
         self.system.start()
 
     def close(self) -> None:
+        for process in self._others:
+            process.kill()
+            process.wait()
         if hasattr(self, "system"):
             self.system.close()
         if self.proxy is not None:
@@ -210,6 +214,21 @@ class Field:
                 await asyncio.to_thread(self.proxy.order, "cut", name)
         finally:
             await asyncio.to_thread(self.proxy.order, "thaw", name)
+
+    def another(self, service: str, instance: str, **env: str) -> subprocess.Popen[bytes]:
+        """A second worker of a service, as somebody starts it beside the others; it ends with us."""
+        mine = {name: text for name, text in os.environ.items() if not name.startswith("GOTONG_")} | {
+            "GOTONG_DATABASE": self.system.state["database"], "GOTONG_KAFKA": self.bootstrap,
+            "GOTONG_KAFKA_EMBEDDED": str(self.embedded).lower(), "GOTONG_DATA": str(self.system.data / "data"),
+            "GOTONG_INSTANCE": instance,
+        }  # fmt: skip
+        with self.system.log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", f"services.{service}", "worker"],
+                env=mine | env, cwd=self.system.data, stdout=log, stderr=log, **die_with_us(),
+            )  # fmt: skip
+        self._others.append(process)
+        return process
 
     # -- the load's ground
 

@@ -47,13 +47,13 @@ class Side(asyncio.Protocol):
         peer = self.peer
         if peer is None or peer.transport is None or self.link.holds(self):
             self.waiting.append(data)
-        else:
+        elif not peer.transport.is_closing():
             peer.transport.write(data)
 
     def flush(self) -> None:
-        if self.peer is not None and self.peer.transport is not None and not self.link.holds(self):
-            while self.waiting:
-                self.peer.transport.write(self.waiting.popleft())
+        waiting, self.waiting = self.waiting, deque()
+        for data in waiting:
+            self.pass_on(data)
 
     def pause_writing(self) -> None:
         if self.peer is not None and self.peer.transport is not None and not self.peer.transport.is_closing():
