@@ -30,7 +30,6 @@ from services.runtime.cloudevents import headers
 from services.runtime.service import Service, build_app, run_loop, serve
 from services.runtime.settings import Settings
 
-FIRST, SECOND = "bench.first", "bench.second"
 PARTITIONS = 12
 OPERATION = "bench-drain"
 _NAMES = UUID("7f6f2a0e-0000-5000-8000-000000000001")
@@ -231,6 +230,11 @@ async def bare_route() -> None:
     await serve(build_app([Service("intake", router)], settings), settings)
 
 
+def hops(run: str) -> tuple[str, str]:
+    """The two topics of one run: what an earlier run left must not be counted."""
+    return f"bench.{run}.first", f"bench.{run}.second"
+
+
 async def _consumer(settings: Settings, topic: str, group: str) -> AIOKafkaConsumer:
     consumer = AIOKafkaConsumer(
         topic,
@@ -263,7 +267,7 @@ async def source(count: int, seed: int, run: str) -> None:
         meta = Meta(str(event.need_id), "/gotong/bench/intake", event.type, event.subject_value, now, 1, OPERATION)
         records.append((event.to_bytes(), event.key_value.encode(), headers(meta, event.key_value)))
     await _go()
-    await _send(producer, FIRST, [records[n % len(records)] for n in range(count)])
+    await _send(producer, hops(run)[0], [records[n % len(records)] for n in range(count)])
     await _go()  # its processor time is read before it ends
     await producer.stop()
 
@@ -281,14 +285,14 @@ async def middle(count: int, run: str) -> None:
     settings = Settings()
     producer = kafka.producer(settings)
     await producer.start()
-    consumer = await _consumer(settings, FIRST, f"bench.middle.{run}")
+    consumer = await _consumer(settings, hops(run)[0], f"bench.middle.{run}")
     await _go()
     seen = 0
     while seen < count:
         found = await consumer.getmany(timeout_ms=500, max_records=500)
         records = [(r.value, r.key, list(r.headers)) for batch in found.values() for r in batch]
         if records:
-            await _send(producer, SECOND, records)
+            await _send(producer, hops(run)[1], records)
             await consumer.commit()
             seen += len(records)
     await _go()  # its processor time is read before it ends
@@ -298,7 +302,7 @@ async def middle(count: int, run: str) -> None:
 
 async def sink(count: int, run: str) -> None:
     """Count what comes over the second hop, and say when it was all there."""
-    consumer = await _consumer(Settings(), SECOND, f"bench.sink.{run}")
+    consumer = await _consumer(Settings(), hops(run)[1], f"bench.sink.{run}")
     await _go()
     seen = 0
     while seen < count:
