@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.subscriber.usecase import BatchSubscriber
@@ -202,8 +202,8 @@ class Runner:
         self.problem: str | None = None
         self.failed = asyncio.Event()
         self._bugs_in_a_row = 0
-        self._done: dict[TopicPartition, int] = {}
-        self._client: Any = None
+        self._in_hand: dict[TopicPartition, int] = {}
+        self._client: AIOKafkaConsumer | None = None
 
     def subscribe(self, broker: KafkaBroker) -> Any:
         """The one place where a FastStream subscriber is made: every default that would lose data is set here.
@@ -241,10 +241,9 @@ class Runner:
         subscriber.__class__ = _Eager
         return subscriber
 
-    def forget(self) -> None:
-        """Drop what was noted of the topics: the log that it was true of is gone."""
-        self._done.clear()
-        self._client = None
+    def reads_by(self, client: AIOKafkaConsumer | None) -> None:
+        """This client reads for the runner from now on; None: there is none."""
+        self._client = client
 
     async def handle(self, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
         """Apply a batch, however long it takes. Returning means: committed, the offsets may follow.
@@ -254,9 +253,12 @@ class Runner:
         Stopping, OwnBug
             Nothing of what is left may count as done.
         """
-        await self.handle_raw([Raw.of(record) for record in records])
-        for record in records:
-            self._done[TopicPartition(record.topic, record.partition)] = record.offset + 1
+        for record in reversed(records):
+            self._in_hand[TopicPartition(record.topic, record.partition)] = record.offset
+        try:
+            await self.handle_raw([Raw.of(record) for record in records])
+        finally:
+            self._in_hand.clear()
 
     async def handle_raw(self, raws: Sequence[Raw]) -> None:
         """As `handle`, for records that came another way."""
@@ -386,20 +388,19 @@ class Runner:
         await self.failed.wait()
 
     def lag(self) -> dict[str, int]:
-        """Records that stand on the topics and are not handled yet, by topic, as far as the client has heard."""
+        """Records that stand on the topics and are not handled yet, by topic, as far as the client has heard: from
+        where it reads next, or from the first record of the batch in hand, to the end that the last fetch told."""
         found = dict.fromkeys(self.consumer.topics, 0)
         client = self._client
-        if client is None or not hasattr(client, "assignment"):
+        if client is None:
             return found
         for partition in client.assignment():
-            highwater = client.highwater(partition)
-            if highwater is None:
-                continue
-            done = self._done.get(partition)
-            if done is None:
-                done = client.last_stable_offset(partition) if highwater == 0 else None
-            if done is not None:
-                found[partition.topic] = found.get(partition.topic, 0) + max(0, highwater - done)
+            end = client.highwater(partition)
+            # Not client.position(): that one waits until there is a position.
+            state = client._subscription.subscription.assignment.state_value(partition)
+            if end is not None and state.has_valid_position:
+                next_offset = min(state.position, self._in_hand.get(partition, state.position))
+                found[partition.topic] = found.get(partition.topic, 0) + max(0, end - next_offset)
         return found
 
 

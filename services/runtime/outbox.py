@@ -21,7 +21,7 @@ from schemas.event import Event, Meta
 from schemas.topics import TOPICS
 from services.runtime import clock, journal, kafka, trace
 from services.runtime.cloudevents import headers
-from services.runtime.db import Database, Row, Tx, is_transient
+from services.runtime.db import Database, Row, Tx, is_transient, to_json
 from services.runtime.ids import uuid7
 from services.runtime.journal import Entry
 from services.runtime.kafka import LogLost
@@ -95,6 +95,9 @@ class Link:
     cluster_id: str
     producer: AIOKafkaProducer
     admin: AIOKafkaAdminClient
+    ends: dict[TopicPartition, int] = field(default_factory=dict)
+    """Where each partition ended after the newest record that this service sent, up to the row `seen`."""
+    seen: int = 0
     lost: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -222,7 +225,10 @@ class Relay:
         try:
             await asyncio.wait([sending, lost], timeout=_SEND_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
-                return sending.result()
+                places = sending.result()
+                for place in places:
+                    link.ends[TopicPartition(place.topic, place.partition)] = place.offset + 1
+                return places
             if link.lost.is_set():
                 raise LogLost(f"the broker is no longer of the cluster {link.cluster_id}")
             raise TimeoutError(f"no acknowledgement within {_SEND_TIMEOUT_S} s")
@@ -269,20 +275,34 @@ class Relay:
             self._link = link
         return self._link
 
+    async def _ends(self, cluster_id: str, seen: int = 0) -> tuple[int, dict[TopicPartition, int]]:
+        """Where the partitions end by what the journal says of rows after `seen` and the low-water mark, and the last
+        such row; nothing while its places are not in the log of this cluster."""
+        async with self.db.tx() as tx:
+            rows = await tx.fetch(
+                "SELECT topic, kafka_partition, max(kafka_offset) + 1 AS ends, max(position) AS position FROM journal "
+                "WHERE position > $2 AND position >= "
+                "(SELECT low_water FROM relay WHERE cluster_id = $1 AND resent_to >= resend_until) "
+                "AND kafka_offset IS NOT NULL AND payload IS NOT NULL GROUP BY topic, kafka_partition",
+                cluster_id,
+                seen,
+            )
+        ends = {TopicPartition(row["topic"], row["kafka_partition"]): int(row["ends"]) for row in rows}
+        return max((row["position"] for row in rows), default=seen), ends
+
+    async def _follow(self, link: Link) -> None:
+        """Take note of where the partitions end now, by rows that this relay or another has sent since."""
+        link.seen, fresh = await self._ends(link.cluster_id, link.seen)
+        link.ends |= {partition: max(end, link.ends.get(partition, 0)) for partition, end in fresh.items()}
+
     async def _cut_short(self, found: str) -> bool:
         """Whether the log of this same cluster ends before unread rows that it had acknowledged: one broker alone,
         after a power cut or with a topic made anew. Rows that are read already are not looked for."""
-        async with self.db.tx() as tx:
-            rows = await tx.fetch(
-                "SELECT topic, kafka_partition, max(kafka_offset) AS last FROM journal "
-                "WHERE position >= (SELECT low_water FROM relay WHERE cluster_id = $1 AND resent_to >= resend_until) "
-                "AND payload IS NOT NULL GROUP BY topic, kafka_partition",
-                found,
-            )
-        if not rows:
+        _, expected = await self._ends(found)
+        if not expected:
             return False
-        ends = await kafka.ends(self.settings, [TopicPartition(row["topic"], row["kafka_partition"]) for row in rows])
-        return any(ends[TopicPartition(row["topic"], row["kafka_partition"])] <= row["last"] for row in rows)
+        real = await kafka.ends(self.settings, list(expected))
+        return any(real[partition] < end for partition, end in expected.items())
 
     async def _recognised(self, found: str, *, cut: bool = False) -> bool:
         """Note that the journal's places are in the log of this cluster. Returns whether rows have to be sent again:
@@ -339,14 +359,22 @@ class Relay:
         It is kept in the table, because it is needed when the broker that it was asked from is gone.
         """
         if await self._unread_from(link, {}) is None:
+            await self._note_lag(link, {})
             return False
         committed: dict[TopicPartition, int] = {}
+        await self._follow(link)
+        lag: dict[str, dict[str, int]] = {}
         for group, partitions in readers_of(self.db.schema).items():
             found = await link.admin.list_consumer_group_offsets(group, partitions=partitions)
             for partition in partitions:
                 # -1: it never committed, so all is unread.
                 offset = max(found[partition].offset, 0) if partition in found else 0
                 committed[partition] = min(committed.get(partition, offset), offset)
+                left = link.ends.get(partition, 0) - offset
+                if left > 0:
+                    of_group = lag.setdefault(group, {})
+                    of_group[partition.topic] = of_group.get(partition.topic, 0) + left
+        await self._note_lag(link, lag)
         mark = await self._unread_from(link, committed)
         if mark is not None:
             async with self.db.tx() as tx:
@@ -357,6 +385,16 @@ class Relay:
                     link.cluster_id,
                 )
         return True
+
+    async def _note_lag(self, link: Link, lag: dict[str, dict[str, int]]) -> None:
+        """Keep what each reader lacks where others find it."""
+        async with self.db.tx() as tx:
+            await tx.execute(
+                "UPDATE relay SET reader_lag = $1, marked_at = $2 WHERE cluster_id = $3 AND resent_to >= resend_until",
+                to_json(lag),
+                clock.now(),
+                link.cluster_id,
+            )
 
     async def _unread_from(self, link: Link, committed: dict[TopicPartition, int]) -> int | None:
         """The position after the last row that every reader has committed; None: there is no row after the mark, or

@@ -184,12 +184,12 @@ class Worker:
                 await self._end(broker)
             if lost.is_set():
                 log.warning("%s: the broker has lost its log; reading the new one from its start", self.service.name)
-                self.runner.forget()
 
     async def _subscribed(self, lost: asyncio.Event, *, again: bool) -> KafkaBroker | None:
         """A started broker with this service's one subscriber; waits for Kafka as long as it takes. It speaks to one
         cluster and sets `lost` at the first connection to another. `again`: topics may have to be made anew."""
-        assert self.runner is not None
+        runner = self.runner
+        assert runner is not None
         pause_s = 0.2
         while not self.stopping.is_set():
             broker = _broker(self.settings)
@@ -198,13 +198,14 @@ class Worker:
                 known = await kafka.cluster_id(self.settings)
                 if again or self.settings.kafka_embedded:
                     await mend_topics(self.settings)
-                self.runner.subscribe(broker)
+                runner.subscribe(broker)
                 await broker.connect()
                 build = broker.config.broker_config.builder
 
                 def built(*args: Any, build: Any = build, known: str = known, **options: Any) -> Any:
                     consumer = build(*args, **options)
                     self._client = consumer._client
+                    runner.reads_by(consumer)
                     kafka.hold_to(consumer._client, known, lost)
                     return consumer
 
@@ -236,6 +237,8 @@ class Worker:
         """Stop it, with the batch in hand, within the time that the supervisor gives."""
         client, self._client = self._client, None
         await kafka.end(broker.stop(), client, 3)
+        if self.runner is not None:
+            self.runner.reads_by(None)
 
     async def _kept(self, work: Loop) -> None:
         """Run a loop; an outage of the database starts it again, anything else ends the worker."""
