@@ -296,6 +296,7 @@ class Ask:
     parts: dict[str, int] | None = None
     arrives_at: datetime | None = None
     extra: bool = False
+    why: dict[str, Any] | None = None
 
 
 async def make_offers(
@@ -329,6 +330,7 @@ async def make_offers(
                 "parts": ask.parts,
                 "arrives_at": ask.arrives_at,
                 "extra": ask.extra,
+                "why": ask.why,
                 "by": by,
                 "reason": reason,
             }
@@ -337,15 +339,15 @@ async def make_offers(
         """
         INSERT INTO offer (offer_id, need_id, operation, exercise, responder_id, lot_id, organisation, quantity, state,
                            window_start, window_end, period, made_at, expires_at, distance_km, cost, parts, arrives_at,
-                           extra, by, reason)
+                           extra, why, by, reason)
         SELECT offer_id, need_id, operation, exercise, responder_id, lot_id, organisation, quantity, 'made',
                window_start, window_end, tstzrange(lower, upper), made_at, expires_at, distance_km, cost, parts,
-               arrives_at, extra, by, reason
+               arrives_at, extra, why, by, reason
         FROM jsonb_to_recordset($1::jsonb) AS t(
             offer_id uuid, need_id uuid, operation text, exercise boolean, responder_id uuid, lot_id uuid,
             organisation text, quantity integer, window_start timestamptz, window_end timestamptz, lower timestamptz,
             upper timestamptz, made_at timestamptz, expires_at timestamptz, distance_km double precision, cost integer,
-            parts jsonb, arrives_at timestamptz, extra boolean, by text, reason text)
+            parts jsonb, arrives_at timestamptz, extra boolean, why jsonb, by text, reason text)
         """,
         to_json(rows),
     )

@@ -544,11 +544,23 @@ def _cover(rows: list[Row]) -> dict[str, Any]:
     }
 
 
+def _why(why: dict[str, Any] | None, lang: str) -> dict[str, Any]:
+    if why is None:
+        return {"sentences": []}
+    names = ("rank", "feasible", "alternative", "alternative_price")
+    return {**{name: why[name] for name in names}, "sentences": why[lang]}
+
+
 @router.get("/v1/needs/{need_id}/explanation", responses=responses(NotFound))
-async def explanation(request: Request, actor: Caller, need_id: UUID) -> Response:
+async def explanation(request: Request, actor: Caller, need_id: UUID, lang: Literal["id", "en"] = "id") -> Response:
     """Why each offer was made, with the parts of its cost; and why units are unmet: how many responders (or lots) were
-    left after each rule, in order. The counts are the same for each unmet unit of a need."""
-    actor.require("operator", "auditor")
+    left after each rule, in order. The counts are the same for each unmet unit of a need.
+
+    `sentences` say it in words (`lang`); `rank`, `alternative` and `alternative_price` are as of when it was asked.
+    `organisations`: what each has promised, has on its way and brought; null: people without one. A partner
+    sees the offers of its own organisation, and the shares of all.
+    """
+    actor.require("operator", "auditor", "partner")
     async with database(request, "matching").tx() as tx:
         need = await tx.fetchrow("SELECT * FROM need WHERE need_id = $1", need_id)
         if need is None:
@@ -557,6 +569,18 @@ async def explanation(request: Request, actor: Caller, need_id: UUID) -> Respons
         rows = await tx.fetch("SELECT * FROM offer WHERE need_id = $1 ORDER BY offer_id LIMIT 1000", need_id)
         unmet = await tx.fetchrow("SELECT * FROM unmet WHERE need_id = $1", need_id)
         closed = await tx.fetchval("SELECT closed_at FROM operation WHERE operation = $1", need["operation"])
+        shares = await tx.fetch(
+            """
+            SELECT organisation,
+                   coalesce(sum(quantity) FILTER (WHERE state = 'made'), 0) AS committed,
+                   coalesce(sum(quantity) FILTER (WHERE state IN ('started', 'arrived')), 0) AS in_transit,
+                   coalesce(sum(quantity) FILTER (WHERE state IN ('delivered', 'confirmed')), 0) AS delivered
+            FROM assignment WHERE need_id = $1 AND state <> 'abandoned' GROUP BY 1 ORDER BY 1
+            """,
+            need_id,
+        )
+    if actor.role == "partner":
+        rows = [row for row in rows if row["organisation"] == (actor.organisation or "")]
     told = (
         "offer_id", "responder_id", "lot_id", "organisation", "quantity", "state", "made_at", "expires_at",
         "arrives_at", "distance_km", "cost", "by", "reason",
@@ -570,9 +594,14 @@ async def explanation(request: Request, actor: Caller, need_id: UUID) -> Respons
         "severity": need["severity"],
         "ledger": {name: need[name] for name in actions.LEDGER},
         "offers": [
-            {**_without_none({name: row[name] for name in told}), "parts": from_json(row["parts"]) or {}}
+            {
+                **_without_none({name: row[name] for name in told}),
+                "parts": from_json(row["parts"]) or {},
+                **_why(from_json(row["why"]), lang),
+            }
             for row in rows
         ],
+        "organisations": [dict(row) for row in shares],
         "unmet": None,
     }
     if need["open"] > 0:
@@ -584,6 +613,7 @@ async def explanation(request: Request, actor: Caller, need_id: UUID) -> Respons
                 "filters": [{"filter": name, "left": left} for name, left in filters.items()],
                 "worth": int(unmet["shadow"]) if unmet["shadow"] is not None else None,
                 "planned_at": unmet["planned_at"],
+                "sentences": (from_json(unmet["said"]) or {}).get(lang, []),
             }
         else:
             why = (

@@ -21,8 +21,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import asyncpg
 
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BY = "system:planner"
+LANGUAGES: tuple[Literal["id", "en"], ...] = ("id", "en")
 CHUNK = 500
 """Needs in one transaction that applies a plan: bounds how long an acceptance waits for it."""
 _FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
@@ -75,12 +77,16 @@ class Problem:
         ]
 
 
+Lines = dict[tuple[UUID, UUID], engine.Assignment]
+
+
 @dataclass(slots=True)
 class Changes:
     """What a plan changes: open offers to withdraw, and questions to ask."""
 
     withdraw: list[Row] = field(default_factory=list)
     ask: list[Ask] = field(default_factory=list)
+    lines: Lines = field(default_factory=dict)
 
 
 # --------------------------------------------------------------------------------------------------------------- load
@@ -270,9 +276,6 @@ def rules_of(settings: MatchingSettings) -> engine.Settings:
     return engine.Settings(switch_tax={"proposed": 500, "offered": settings.offer_tax}, split_teams=False)
 
 
-Lines = dict[tuple[UUID, UUID], engine.Assignment]
-
-
 def lines_of(plan: engine.Plan) -> Lines:
     """The plan by pair of need and source."""
     return {(line.need_id, line.source_id): line for line in plan.assignments}  # type: ignore[misc]  # ids are ours
@@ -311,7 +314,7 @@ def differences(
 ) -> Changes:
     """What has to change so that what is asked becomes what is planned; what is asked beyond it stays while its need
     is planned for (`ended`: which are not)."""
-    changes = Changes()
+    changes = Changes(lines=lines)
     # Where more were asked than are wanted, nobody's question is taken back because somebody else said yes first.
     widened = {pair[0] for pair, offers in asked.items() if any(offer["extra"] for offer in offers)} - set(ended)
     wanted = {source_id for _, source_id in lines}
@@ -369,7 +372,8 @@ async def apply(
     for chunk in _chunks(needs):
         some = set(chunk)
         async with db.tx() as tx:
-            asked += await _ask(tx, scope, [ask for ask in changes.ask if ask.need_id in some], version, settings)
+            some_asks = [ask for ask in changes.ask if ask.need_id in some]
+            asked += await _ask(tx, scope, some_asks, version, settings, changes.lines)
     return asked
 
 
@@ -386,7 +390,12 @@ async def _withdraw(tx: Tx, needs: Sequence[UUID], offers: Sequence[Row], versio
 
 
 async def _ask(
-    tx: Tx, scope: Scope, asks: Sequence[Ask], version: Mapping[UUID, int], settings: MatchingSettings
+    tx: Tx,
+    scope: Scope,
+    asks: Sequence[Ask],
+    version: Mapping[UUID, int],
+    settings: MatchingSettings,
+    lines: Lines,
 ) -> int:
     """Ask what still holds: the need unchanged since the plan, the responder confirmed, free and not asked otherwise,
     the stock there."""
@@ -440,11 +449,54 @@ async def _ask(
             free[ask.lot_id] -= ask.quantity
         good.append(ask)
     if good:
+        good = await _explained(tx, scope, held, good, lines, settings)
         await actions.make_offers(tx, held, good, by=BY, reason=None, settings=settings)
         await actions.put_back(tx, held.values(), replan=False)
     if len(good) < len(asks):
         log.info("%d of %d planned offers were overtaken by changes", len(asks) - len(good), len(asks))
     return len(good)
+
+
+async def _explained(
+    tx: Tx,
+    scope: Scope,
+    held: Mapping[UUID, actions.Held],
+    asks: Sequence[Ask],
+    lines: Lines,
+    settings: MatchingSettings,
+) -> list[Ask]:
+    """The same with their reasons, as they are now."""
+    people = await _responders(tx, scope, clock.now(), [a.responder_id for a in asks if a.responder_id], settings)
+    lots = await _lots(tx, scope, None, [a.lot_id for a in asks if a.lot_id])
+    sources: dict[Any, engine.Responder | engine.Lot] = {one.responder_id: one for one in people}
+    sources |= {one.lot_id: one for one in lots}
+    zones = {
+        row["operation"]: row["timezone"]
+        for row in await tx.fetch(
+            "SELECT operation, timezone FROM operation WHERE operation = ANY($1)",
+            sorted({need.row["operation"] for need in held.values() if need.row["operation"]}),
+        )
+    }
+    rules = rules_of(settings)
+    told = []
+    for ask in asks:
+        source_id = ask.responder_id or ask.lot_id
+        line, source = lines.get((ask.need_id, source_id)) if source_id else None, sources.get(source_id)
+        if line is None or source is None:
+            told.append(ask)
+            continue
+        need = held[ask.need_id].row
+        zone = ZoneInfo(zones.get(need["operation"], "Asia/Jakarta"))
+        why: dict[str, Any] = {
+            "rank": line.rank,
+            "feasible": line.feasible,
+            "alternative": line.other,
+            "alternative_price": line.other_price,
+        }
+        for language in LANGUAGES:
+            why[language] = engine.assignment_sentences(_need_line(need, ()), source, line, rules, language, zone)
+        told.append(replace(ask, why=why))
+    return told
 
 
 def _chunks(ids: Sequence[UUID]) -> Iterator[Sequence[UUID]]:
@@ -834,11 +886,12 @@ async def _remember(tx: Tx, scope: Scope, problem: Problem, plan: engine.Plan, s
         plan.method,
         seconds,
     )
+    lines = {line.need_id: line for line in problem.needs}
     await tx.execute("DELETE FROM unmet WHERE exercise = $1", scope.exercise)
     await tx.execute(
-        "INSERT INTO unmet (need_id, exercise, units, filters, shadow, planned_at) "
-        "SELECT need_id, $2, units, filters, shadow, $3 FROM jsonb_to_recordset($1::jsonb) "
-        "AS t(need_id uuid, units bigint, filters jsonb, shadow numeric)",
+        "INSERT INTO unmet (need_id, exercise, units, filters, shadow, planned_at, said) "
+        "SELECT need_id, $2, units, filters, shadow, $3, said FROM jsonb_to_recordset($1::jsonb) "
+        "AS t(need_id uuid, units bigint, filters jsonb, shadow numeric, said jsonb)",
         to_json(
             [
                 {
@@ -846,6 +899,9 @@ async def _remember(tx: Tx, scope: Scope, problem: Problem, plan: engine.Plan, s
                     "units": units,
                     "filters": list(plan.filters[need_id].items()) if need_id in plan.filters else None,
                     "shadow": plan.shadow.get(need_id),
+                    "said": {language: engine.unmet_sentences(lines[need_id], plan, language) for language in LANGUAGES}
+                    if need_id in plan.filters
+                    else None,
                 }
                 for need_id, units in plan.unmet.items()
             ]

@@ -153,6 +153,7 @@ class Offer(SQLModel, table=True):
     parts: dict[str, int] | None = _json(nullable=True)
     arrives_at: datetime | None = _instant(nullable=True)
     extra: bool = False
+    why: dict[str, Any] | None = _json(nullable=True)
     by: str
     reason: str | None = None
 
@@ -242,4 +243,5 @@ class Unmet(SQLModel, table=True):
     units: int = Field(sa_type=BigInteger)
     filters: list[tuple[str, int]] | None = _json(nullable=True)
     shadow: int | None = Field(default=None, sa_type=Numeric)
+    said: dict[str, list[str]] | None = _json(nullable=True)
     planned_at: datetime = _instant()

@@ -11,6 +11,7 @@ from schemas.assignments import AssignmentMade
 from schemas.needs import NeedDrafted, NeedWithdrawn
 from schemas.offers import OfferDeclined, OfferWithdrawn
 from schemas.operations import OperationOpened
+from services.matching import actions
 from services.matching.app import service
 from services.matching.handlers import consumer
 from services.runtime import clock
@@ -374,3 +375,38 @@ async def test_every_route_is_described(client):
         post = paths[path]["post"]
         assert {"401", "403", "404", "409", "422", "503"} <= set(post["responses"])
         assert "schema" in post["requestBody"]["content"]["application/json"]
+
+
+async def test_the_explanation_is_told_in_two_languages_with_rank_alternative_and_what_each_has_promised(
+    client, wire, db
+):
+    need = make_need(quantity=2)
+    short = make_need(item="boat", unit="unit", quantity=3)
+    await feed(wire, need, short, *[make_responder(organisation=name) for name in ("pmi", "pmi", "tagana")])
+    await plan(db)
+    first = (await rows(db, "SELECT * FROM offer WHERE need_id = $1 ORDER BY offer_id", need.need_id))[0]
+    async with db.tx() as tx:
+        await actions.accept(tx, first["offer_id"], None, by="responder:x")
+
+    async def told(of, **query):
+        answer = await client.get(f"/v1/needs/{of.need_id}/explanation", params=query, headers=bearer(OPERATOR))
+        return answer.json()
+
+    for query, passed, rank in (({}, "Memenuhi semua syarat", "Peringkat"), ({"lang": "en"}, "Meets every", "Rank")):
+        (offer, _) = (await told(need, **query))["offers"]
+        assert offer["sentences"][0].startswith(passed)
+        assert any(sentence.startswith(rank) for sentence in offer["sentences"])
+        assert (offer["feasible"], offer["alternative"] is not None) == (3, True)
+        assert offer["alternative_price"] >= 0
+    assert (await told(need))["organisations"] == [
+        {"organisation": first["organisation"], "committed": 1, "in_transit": 0, "delivered": 0}
+    ]
+    # Each organisation sees what all have promised, and the questions to its own people.
+    other = "tagana" if first["organisation"] == "pmi" else "pmi"
+    partner = bearer("partner", org=other, operations=("jakarta-flood-2026",))
+    seen = (await client.get(f"/v1/needs/{need.need_id}/explanation", headers=partner)).json()
+    assert seen["organisations"] == (await told(need))["organisations"]
+    assert {offer["organisation"] for offer in seen["offers"]} <= {other}
+    assert (await told(short, lang="en"))["unmet"]["sentences"][0] == "3 of 3 boat unmet."
+    assert (await told(short))["unmet"]["sentences"][0] == "3 dari 3 unit boat belum terpenuhi."
+    assert (await told(short, lang="xx"))["status"] == 422
