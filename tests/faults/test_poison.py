@@ -16,7 +16,6 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import MessageSizeTooLargeError
 
 from schemas.event import event_types
-from schemas.topics import TOPICS
 from services.exchange.handlers import consumer as exchange
 from services.intake.handlers import consumer as intake
 from services.matching.handlers import consumer as matching
@@ -52,11 +51,16 @@ def example(name: str) -> tuple[str, dict[str, Any]]:
     # What opens something comes first in life, too: a merge or a correction would speak of what nobody knows.
     opening = ("opened", "received", "drafted", "registered", "issued", "made", "refused", "submitted", "accepted")
     kinds = sorted(kind for kind, model in event_types().items() if model.topic == name)
+    for consumer in (intake, matching):
+        if name in consumer.topics:  # what somebody does something with, where anybody does
+            kinds = [kind for kind in kinds if kind in consumer._handlers]
     kind = min(kinds, key=lambda kind: next((n for n, word in enumerate(opening) if f".{word}." in kind), 99))
     value: dict[str, Any] = json.loads((GOLDEN / f"{kind}.json").read_text("utf-8"))
     model = event_types()[kind]
     own = f"racun-{uuid4().hex[:8]}" if "operation" in model.subject else str(uuid4())
     value[model.subject] = own
+    if value.get("item") and value.get("skill"):
+        del value["skill"]  # the golden file fills every field; a need is for one of the two
     return kind, value
 
 
@@ -134,14 +138,21 @@ async def test_poison_on_every_topic_is_put_aside_and_nobody_waits(system: Syste
                 if place in (0, 4) and name in SPOKEN:  # before the first and between two
                     taken[name].append(await _send_good(producer, name))
                 sent = await until(lambda n=name, v=value, h=headers: _send(producer, n, v, h), 20)  # type: ignore[misc]
-                wrong[name, 0, sent.offset] = what, word
+                wrong[name, 0, sent.offset] = what, word if name in SPOKEN else ""
             if name in SPOKEN:
                 taken[name].append(await _send_good(producer, name))
     finally:
         await producer.stop()
 
     for service, topics in READERS.items():
-        await until(lambda s=service, t=topics: _all_taken(system, s, t, taken), 90, lambda s=service: system.tail(40))  # type: ignore[misc]
+        lacking: set[str] = set()
+
+        async def nothing_lacks(service: str = service, topics: tuple[str, ...] = topics) -> bool:
+            nonlocal lacking
+            lacking = await _lacking(system, service, topics, taken)
+            return not lacking
+
+        await until(nothing_lacks, 90, lambda s=service: f"{s} lacks {lacking}\n{system.tail()}")  # type: ignore[misc]  # noqa: B023
         rows = await until(lambda s=service, t=topics: _all_aside(system, s, t, wrong), 60, system.tail)  # type: ignore[misc]
         for row in rows:
             what, word = wrong[row["topic"], row["kafka_partition"], row["kafka_offset"]]
@@ -167,21 +178,17 @@ async def _send_good(producer: AIOKafkaProducer, name: str) -> tuple[str, str]:
     return identity, subject
 
 
-async def _all_taken(system: System, service: str, topics: tuple[str, ...], taken: dict[str, Any]) -> bool:
-    """Whether this reader has taken in every good record, by its own tables."""
-    facts = [identity for name in topics if TOPICS[name].kind == "fact" for identity, _ in taken[name]]
-    states = [(name, subject) for name in topics if TOPICS[name].kind == "state" for _, subject in taken[name]]
+async def _lacking(system: System, service: str, topics: tuple[str, ...], taken: dict[str, Any]) -> set[str]:
+    """The topics of which this reader has not taken in every good record, by its own tables."""
     if service == "sitrep":
-        ids = [identity for name in topics for identity, _ in taken[name]]
-        rows = await system.rows("SELECT count(*) AS n FROM sitrep.log WHERE source = $1 AND id = ANY($2)", SOURCE, ids)
-        return bool(rows[0]["n"] == len(ids))
-    have = await system.rows(
-        f"SELECT (SELECT count(*) FROM {service}.inbox_fact WHERE source = $1 AND id = ANY($2)) + "
-        f"(SELECT count(*) FROM {service}.inbox_state JOIN unnest($3::text[], $4::text[]) AS t(topic, subject) "
-        "USING (topic, subject)) AS n",
-        SOURCE, facts, [name for name, _ in states], [subject for _, subject in states],
-    )  # fmt: skip
-    return bool(have[0]["n"] == len(facts) + len(states))
+        rows = await system.rows("SELECT id FROM sitrep.log WHERE source = $1", SOURCE)
+    else:
+        rows = await system.rows(
+            f"SELECT id FROM {service}.inbox_fact WHERE source = $1 UNION SELECT subject FROM {service}.inbox_state",
+            SOURCE,
+        )
+    have = {row["id"] for row in rows}
+    return {name for name in topics for identity, subject in taken[name] if not {identity, subject} & have}
 
 
 async def _all_aside(
