@@ -208,7 +208,7 @@ def install(app: FastAPI) -> None:
     # By their own names as well: what only the handler of Exception takes is raised on to the server after it was
     # answered, which would log a hundred lines for each request while the database is away.
     for kind in (*TRANSIENT, DBAPIError):
-        app.add_exception_handler(kind, other)  # type: ignore[arg-type]
+        app.add_exception_handler(kind, other)
 
 
 def _plain(code: str, status: int, title: str, detail: str, headers: Mapping[str, str] | None = None) -> DomainError:

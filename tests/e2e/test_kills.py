@@ -44,7 +44,12 @@ async def test_nothing_is_lost_or_doubled_when_processes_die():
         answers = await asyncio.gather(*replays)
         print("recoveries in s:", dict(recoveries), "answers:", answers)
         for file, answer in zip(files, answers, strict=True):
-            assert (answer["read"], answer["accepted"], answer["rejected"], answer["repeated"]) == (file.rows, file.rows, 0, 0)
+            assert (answer["read"], answer["accepted"], answer["rejected"], answer["repeated"]) == (
+                file.rows,
+                file.rows,
+                0,
+                0,
+            )
         await system.settled(120)
         total = sum(file.rows for file in files)
         async with system.client("operator") as operator:
