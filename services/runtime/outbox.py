@@ -66,13 +66,16 @@ async def append(tx: Tx, events: Sequence[Event]) -> None:
             SELECT topic, subject, count(*) FROM input GROUP BY topic, subject ORDER BY topic, subject
             ON CONFLICT (topic, subject) DO UPDATE SET last = s.last + excluded.last
             RETURNING topic, subject, last
+        ), put AS (
+            INSERT INTO outbox
+                (id, topic, key, type, subject, sequence, time, operation, exercise, traceparent, payload)
+            SELECT id, topic, key, type, subject,
+                   last - count(*) OVER (PARTITION BY topic, subject)
+                        + row_number() OVER (PARTITION BY topic, subject ORDER BY nth),
+                   $9, operation, exercise, $10, payload
+            FROM input JOIN numbered USING (topic, subject) ORDER BY nth
         )
-        INSERT INTO outbox (id, topic, key, type, subject, sequence, time, operation, exercise, traceparent, payload)
-        SELECT id, topic, key, type, subject,
-               last - count(*) OVER (PARTITION BY topic, subject)
-                    + row_number() OVER (PARTITION BY topic, subject ORDER BY nth),
-               $9, operation, exercise, $10, payload
-        FROM input JOIN numbered USING (topic, subject) ORDER BY nth
+        SELECT pg_notify('outbox_' || current_schema(), '')
         """,
         [uuid7() for _ in events],
         [event.topic for event in events],
@@ -85,7 +88,6 @@ async def append(tx: Tx, events: Sequence[Event]) -> None:
         clock.now(),
         trace.current.get(),
     )
-    await tx.execute("SELECT pg_notify('outbox_' || current_schema(), '')")
 
 
 @dataclass(slots=True)
