@@ -16,7 +16,7 @@ from typing import Any
 
 import asyncpg
 import uvicorn
-from aiokafka.client import AIOKafkaClient
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from fastapi import APIRouter, FastAPI
 from faststream.kafka import KafkaBroker
@@ -93,7 +93,7 @@ class Worker:
         self.runner = Runner(service.consumer, self.db, settings) if service.consumer else None
         self.relay: Relay | None = None
         self.problems: dict[str, str] = {}
-        self._client: AIOKafkaClient | None = None
+        self._reader: AIOKafkaConsumer | None = None
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT, or until something fails that trying again cannot mend."""
@@ -169,12 +169,12 @@ class Worker:
         A consumer that goes on would ask a log that begins anew for its old offsets, and skip all before them as soon
         as the log has grown so far. A new one finds nothing committed and reads from the start (ADR 0007).
         """
-        assert self.runner is not None
-        lost = asyncio.Event()
+        again = False
         while not self.stopping.is_set():
-            broker = await self._subscribed(lost, again=lost.is_set())
-            if broker is None:
+            found = await self._subscribed(again=again)
+            if found is None:
                 return
+            broker, lost = found
             ended = [asyncio.ensure_future(event.wait()) for event in (self.stopping, lost)]
             try:
                 await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
@@ -184,16 +184,18 @@ class Worker:
                 await self._end(broker)
             if lost.is_set():
                 log.warning("%s: the broker has lost its log; reading the new one from its start", self.service.name)
+                again = True
 
-    async def _subscribed(self, lost: asyncio.Event, *, again: bool) -> KafkaBroker | None:
+    async def _subscribed(self, *, again: bool) -> tuple[KafkaBroker, asyncio.Event] | None:
         """A started broker with this service's one subscriber; waits for Kafka as long as it takes. It speaks to one
-        cluster and sets `lost` at the first connection to another. `again`: topics may have to be made anew."""
+        cluster; the event is set at the first connection to another. `again`: topics may have to be made anew."""
         runner = self.runner
         assert runner is not None
         pause_s = 0.2
         while not self.stopping.is_set():
             broker = _broker(self.settings)
-            lost.clear()
+            # One for each try: a client of the last one that still winds up must not say anything of this one.
+            lost = asyncio.Event()
             try:
                 known = await kafka.cluster_id(self.settings)
                 if again or self.settings.kafka_embedded:
@@ -202,27 +204,29 @@ class Worker:
                 await broker.connect()
                 build = broker.config.broker_config.builder
 
-                def built(*args: Any, build: Any = build, known: str = known, **options: Any) -> Any:
-                    consumer = build(*args, **options)
-                    self._client = consumer._client
-                    runner.reads_by(consumer)
-                    kafka.hold_to(consumer._client, known, lost)
-                    return consumer
+                def built(
+                    *args: Any, build: Any = build, known: str = known, lost: asyncio.Event = lost, **options: Any
+                ) -> Any:
+                    self._reader = build(*args, **options)
+                    runner.reads_by(self._reader)
+                    kafka.hold_to(self._reader._client, known, lost)
+                    return self._reader
 
                 broker.config.broker_config.builder = built
                 # A consumer that meets another cluster while it starts would wait for its old one for ever.
                 starting = asyncio.ensure_future(broker.start())
-                met = asyncio.ensure_future(lost.wait())
+                ended = [asyncio.ensure_future(event.wait()) for event in (self.stopping, lost)]
                 try:
-                    await asyncio.wait([starting, met], return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait([starting, *ended], return_when=asyncio.FIRST_COMPLETED)
                     if not starting.done():
                         raise kafka.LogLost(f"the broker is no longer of the cluster {known}")
                     starting.result()
                 finally:
-                    met.cancel()
-                    starting.cancel()
+                    for waiting in (starting, *ended):
+                        waiting.cancel()
+                    await asyncio.wait([starting], timeout=1)
                 self.problems.pop("kafka", None)
-                return broker
+                return broker, lost
             except (KafkaError, OSError) as error:
                 again = again or lost.is_set()
                 self.problems["kafka"] = f"Kafka does not answer: {error!r}"
@@ -235,10 +239,12 @@ class Worker:
 
     async def _end(self, broker: KafkaBroker) -> None:
         """Stop it, with the batch in hand, within the time that the supervisor gives."""
-        client, self._client = self._client, None
-        await kafka.end(broker.stop(), client, 3)
+        reader, self._reader = self._reader, None
         if self.runner is not None:
             self.runner.reads_by(None)
+        await kafka.end(broker.stop(), None, 3)
+        if reader is not None:  # FastStream does not know it yet when its start was cut off
+            await kafka.end(reader.stop(), reader._client, 1)
 
     async def _kept(self, work: Loop) -> None:
         """Run a loop; an outage of the database starts it again, anything else ends the worker."""
@@ -324,7 +330,7 @@ def _broker(settings: Settings) -> KafkaBroker:
         security=security,
         graceful_timeout=2.5,
         allow_auto_create_topics=False,
-        enable_idempotence=not settings.kafka_embedded,
+        consumer_only=True,  # what leaves, leaves by the relay
         metadata_max_age_ms=10_000,
         # Its own logger would add a handler of its own, in colours, beside ours.
         logger=logging.getLogger("services.kafka"),
