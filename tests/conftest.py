@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import httpx
+import hypothesis
 import pytest
 import pytest_asyncio
 
@@ -42,6 +43,11 @@ os.environ.setdefault("GOTONG_SECRET_KEY", "tests-only-secret-which-is-long-enou
 
 # It logs each retry while a topic's leaders settle: thousands of lines that say nothing about a failed test.
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+# The same examples at every run: what is green here is green there. `HYPOTHESIS_PROFILE=search` looks for new ones.
+hypothesis.settings.register_profile("suite", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("search", deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 E = TypeVar("E", bound=Event)
 event_types()

@@ -6,7 +6,7 @@ import importlib
 
 import click
 
-NAMES = ("dedup", "matching", "pipeline", "sitrep", "stream")
+NAMES = ("dedup", "matching", "pipeline", "reading", "sitrep", "stream")
 
 
 @click.command(
@@ -17,7 +17,8 @@ NAMES = ("dedup", "matching", "pipeline", "sitrep", "stream")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def bench(ctx: click.Context, name: str, options: tuple[str, ...]) -> None:
-    """Measure something against its ceiling or rival, in one run. NAME is dedup, matching, pipeline, sitrep or stream;
+    """Measure something against its ceiling or rival, in one run. NAME is dedup, matching, pipeline, reading,
+    sitrep or stream;
     with --json it prints one object."""
     if name == "--help":
         click.echo(ctx.get_help())
