@@ -147,7 +147,7 @@ class System:
         finally:
             await connection.close()
 
-    async def settled(self, within_s: float = 60) -> dict[str, Any]:
+    async def settled(self, within_s: float = 120) -> dict[str, Any]:
         """Wait until every service is healthy with nothing unpublished, unread or unlinked; returns the health."""
 
         async def quiet() -> dict[str, Any] | None:

@@ -61,7 +61,7 @@ async def post_known(client, path: str, body: dict):
         answer = await client.post(path, json=body)
         return None if answer.status_code == 404 and "retry-after" in answer.headers else answer
 
-    return await until(once, 20)
+    return await until(once, 60)
 
 
 async def make_need(client, operation: str, skill: str, quantity: int, rng: random.Random, **changes) -> str:
@@ -97,7 +97,7 @@ async def test_needs_become_offers_assignments_and_a_report(system: System):
                         offered[data["need_id"]].append(data)
             return len(offered) == len(needs)
 
-        await until(all_offered, 60, system.tail)
+        await until(all_offered, 90, system.tail)
 
         need = needs[0]
         offer = offered[need][0]
@@ -113,17 +113,19 @@ async def test_needs_become_offers_assignments_and_a_report(system: System):
             assert row["needed"] == sum(row[part] for part in parts)
             return row if row["committed"] == 1 else None
 
-        await until(ledger_moved, 20, system.tail)
+        await until(ledger_moved, 90, system.tail)
 
         too_many = await admin.post(f"/v1/offers/{offered[needs[1]][0]['offer_id']}/accept", json={"quantity": 9})
         assert too_many.status_code == 409, too_many.text
 
         async def in_report() -> dict | None:
             answer = await admin.get("/v1/sitreps", params={"operation": operation, "format": "json"})
+            if answer.status_code != 200:  # the operation may not have reached the log yet
+                return None
             rows = [row for row in answer.json()["needs"] if row.get("skill") == "boat_operator"]
             return rows[0] if rows and rows[0]["committed"] == 1 and rows[0]["needed"] else None
 
-        await until(in_report, 20, system.tail)
+        await until(in_report, 90, system.tail)
         text = await admin.get("/v1/sitreps", params={"operation": operation, "format": "md", "lang": "id"})
         assert text.status_code == 200
         assert "WIB" in text.text
@@ -140,7 +142,7 @@ async def test_the_last_unit_goes_to_exactly_one(system: System):
             found = (await admin.get("/v1/offers", params={"need": need, "state": "made"})).json()["offers"]
             return found[0] if found else None
 
-        offer = await until(open_offer, 30, system.tail)
+        offer = await until(open_offer, 90, system.tail)
         by_hand = [
             admin.post(
                 "/v1/assignments", json={"need": need, "responder": responder, "quantity": 1, "reason": "terdekat"}
@@ -184,7 +186,7 @@ async def test_a_delivery_runs_to_its_confirmed_end(system: System):
             found = (await admin.get("/v1/offers", params={"need": need, "state": "made"})).json()["offers"]
             return found[0] if found else None
 
-        offer = await until(open_offer, 30, system.tail)
+        offer = await until(open_offer, 90, system.tail)
         for step in ("accept", "start", "arrive", "complete"):
             answer = await admin.post(f"/v1/offers/{offer['offer_id']}/{step}")
             assert answer.status_code == 200, (step, answer.text)
@@ -192,7 +194,7 @@ async def test_a_delivery_runs_to_its_confirmed_end(system: System):
         async def delivered() -> bool:
             return (await admin.get(f"/v1/needs/{need}")).json()["ledger"]["delivered"] == 120
 
-        await until(delivered, 20, system.tail)
+        await until(delivered, 90, system.tail)
         confirmed = await post_known(
             admin, f"/v1/needs/{need}/confirm", {"received": "yes", "reason": "dilihat petugas"}
         )
@@ -202,7 +204,7 @@ async def test_a_delivery_runs_to_its_confirmed_end(system: System):
             row = (await admin.get(f"/v1/needs/{need}")).json()["ledger"]
             return row["confirmed"] == 120 and row["open"] == 0
 
-        await until(at_the_end, 20, system.tail)
+        await until(at_the_end, 90, system.tail)
 
 
 async def test_a_partner_publishes_with_any_kafka_client(system: System):
@@ -223,14 +225,14 @@ async def test_a_partner_publishes_with_any_kafka_client(system: System):
             totals = (await operator.get("/v1/sitreps", params={"format": "json"})).json()["totals"]
             return totals["reports"] - before == 950
 
-        await until(counted, 60, system.tail)
+        await until(counted, 90, system.tail)
 
         async def refused() -> list | None:
             found = (await operator.get("/v1/quarantine", params={"limit": 1000})).json()["quarantine"]
             mine = [entry for entry in found if (entry["source"] or "").endswith(run)]
             return mine if len(mine) == 50 else None
 
-        mine = await until(refused, 30, system.tail)
+        mine = await until(refused, 90, system.tail)
         assert all(entry["reason"] and entry["pointer"] for entry in mine)
         assert Counter(entry["pointer"] for entry in mine) == {
             "/data/location/lat": 10, "/data/location/admin": 10, "/data/reporter": 10, "/data/observed_at": 10, "/data": 10,
