@@ -143,6 +143,12 @@ class Field:
         finally:
             await connection.close()
 
+    def story(self) -> str:
+        """Which children there are, and what the supervisor said last, for a failure's text."""
+        lines = self.system.log.read_text(errors="replace").splitlines()
+        said = [line for line in lines if line.startswith("gotong ")][-20:]
+        return "\n".join([str(self.system.pids()), *said, self.system.tail(20)])
+
     # -- what can be done to it
 
     async def kill(self, name: str) -> None:
@@ -766,6 +772,11 @@ async def under_fire(
     figures |= await judge(field, told, operation, whole_log=whole)
     say("judged")
     print(table(figures, blows, watch, told))
+    if told.again["500"]:  # an outage is never our own fault: what was it?
+        lines = field.system.log.read_text(errors="replace").splitlines()
+        for n, line in enumerate(lines):
+            if line.startswith("web ") and "services.runtime.problems" in line and "failed" in line:
+                print("\n".join(lines[n : n + 120]))
     assert drained_s <= drain_within_s, figures
     assert under["accepted under fire"] >= least_accepted * under["offered"], figures
     return figures | {"recoveries": dict(watch.recoveries), "blows": blows}
