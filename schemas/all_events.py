@@ -13,6 +13,7 @@ from schemas import (
     reports,
     resources,
     responders,
+    sites,
     sitreps,
     warnings,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "reports",
     "resources",
     "responders",
+    "sites",
     "sitreps",
     "warnings",
 ]

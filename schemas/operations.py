@@ -17,6 +17,7 @@ class DeclaredStatus(Value):
     level: str | None = None
     decree: str | None = None
     until: AwareDatetime | None = None
+    since: AwareDatetime | None = None
 
 
 class OperationState(Event):

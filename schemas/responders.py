@@ -12,24 +12,38 @@ from schemas.values import Code, Period
 
 
 class Skill(Value):
-    """What somebody can do; `level` 1 (helper) to 5 (leads others)."""
+    """What somebody can do; `level` 1 (helper) to 5 (leads others).
+
+    `basis`: claimed (nobody looked), vouched (by a community leader), earned (by confirmed assignments, of which
+    `cites` names the newest) or checked (by an organisation, named in `by`).
+    """
 
     skill: Code
     level: Annotated[int, Field(ge=1, le=5)] = 1
+    basis: Code = "checked"
+    by: str | None = None
+    cites: Annotated[tuple[UUID, ...], Field(max_length=5)] = ()
 
 
 class Certificate(Value):
-    """A proof, valid until an instant; None: without end."""
+    """A proof, valid until an instant; None: without end. `verified_by`: who saw it, never a person's name."""
 
     code: Code
     valid_until: AwareDatetime | None = None
+    issuer: str | None = None
+    valid_from: AwareDatetime | None = None
+    verified_by: str | None = None
+    revoked_at: AwareDatetime | None = None
 
 
 class ResponderState(Event):
     """A responder after the change. `home_cell` is an H3 cell of resolution 8. Producer: registry.
 
     `capacity` counts the people of a team (1 for a person); a team comes with at least `minimum_team` of them.
-    `availability` empty: at any time.
+    `availability` empty: at any time. It is what remains of windows, shifts and recurring hours for the weeks ahead
+    when all times at which they must not be sent are taken away.
+    `skills` and `certificates` are those that count: what nobody has checked and would be dangerous if it were not
+    true stands apart, as claimed. A certificate that was revoked stands in `revoked_certificates` and nowhere else.
     """
 
     topic: ClassVar = "gotong.responders.v1"
@@ -49,6 +63,14 @@ class ResponderState(Event):
     capacity: Annotated[int, Field(ge=1, le=10_000)] = 1
     minimum_team: Annotated[int, Field(ge=1, le=10_000)] = 1
     availability: tuple[Period, ...] = ()
+    claimed_skills: tuple[Skill, ...] = ()
+    claimed_certificates: tuple[Certificate, ...] = ()
+    revoked_certificates: tuple[Certificate, ...] = ()
+    transport: Code | None = None
+    rest_h: Annotated[float, Field(ge=0, le=72)] | None = None
+    max_hours_day: Annotated[float, Field(gt=0, le=24)] | None = None
+    channel: Code | None = None
+    language: str | None = None
     by: str
     reason: str | None = None
 
