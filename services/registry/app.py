@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.registry.actions import keep_standing_open
 from services.registry.api import router
+from services.registry.operation_writes import keep_standing_open
 from services.runtime.service import Service
 
 service = Service("registry", router=router, loops=[keep_standing_open])

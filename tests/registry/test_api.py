@@ -22,7 +22,7 @@ from schemas.responders import (
     ResponderUpdated,
     ResponderWithdrawn,
 )
-from services.registry.actions import keep_standing_open
+from services.registry.operation_writes import keep_standing_open
 from services.registry.app import service
 from services.runtime import vault
 from services.runtime.db import Database
@@ -62,8 +62,8 @@ def db(make_db) -> Database:
 
 
 async def sent(client: httpx.AsyncClient, method: str, path: str, **request: Any) -> httpx.Response:
-    """As a client does it: what is answered 503 (nothing was stored) is sent again, for half a minute."""
-    deadline = time.monotonic() + 30
+    """As a client does it: what is answered 503 (nothing was stored) is sent again, for two minutes."""
+    deadline = time.monotonic() + 120
     while True:
         answer = await client.request(method, path, **request)
         if answer.status_code != 503 or time.monotonic() > deadline:
