@@ -6,7 +6,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from schemas.event import Event
-from schemas.values import Quantity
+from schemas.values import Quantity, Sensitivity
 
 
 class ConfirmationEvent(Event):
@@ -18,6 +18,7 @@ class ConfirmationEvent(Event):
 
     need_id: UUID
     quantity: Quantity | None = None
+    sensitivity: Sensitivity | None = None
     by: str
     reason: str | None = None
 

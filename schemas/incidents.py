@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from schemas.event import Event
-from schemas.values import AreaCode, Count, Damage, Evidence, PeopleCount, Point, Severity
+from schemas.values import AreaCode, Count, Damage, Evidence, PeopleCount, Point, Sensitivity, Severity
 
 
 class IncidentState(Event):
     """An incident after the change; `changed` names the fields that moved. Producer: intake.
 
-    `point` is the middle of the located reports. `newest_reports` holds at most 20 ids, newest last.
+    `point` is the middle of the located reports. `newest_reports` holds at most 20 ids, newest last. `facts` says how
+    far each fact is believed (`people.dead`, `hazard`), `disputed` which of them somebody contradicts. `priority` runs
+    from 0 to 100; what waits gains a little by the hour, which is told with the next change. `attend_by`: by when
+    somebody should have looked at it; None once somebody has. `exercise_suggested`: a text of it says that it is a drill.
     """
 
     topic: ClassVar = "gotong.incidents.v1"
@@ -39,6 +42,15 @@ class IncidentState(Event):
     first_observed_at: AwareDatetime
     last_observed_at: AwareDatetime
     merged_into: UUID | None = None
+    facts: dict[str, Evidence] = {}
+    disputed: tuple[str, ...] = ()
+    sensitivity: Sensitivity | None = None
+    priority: Annotated[int, Field(ge=0, le=100)] = 0
+    attend_by: AwareDatetime | None = None
+    water_depth_cm: Annotated[float, Field(ge=0)] | None = None
+    persons: Count | None = None
+    vulnerable: tuple[str, ...] = ()
+    exercise_suggested: bool = False
     changed: tuple[str, ...] = ()
     by: str
     reason: str | None = None
@@ -84,3 +96,11 @@ class IncidentClosed(IncidentState):
     """An operator closed it; incidents are never closed by themselves."""
 
     type: ClassVar = "gotong.incident.closed.v1"
+
+
+class IncidentOverdue(IncidentState):
+    """Nobody has looked at it within the time that its severity allows: `target_s` seconds from its first report."""
+
+    type: ClassVar = "gotong.incident.overdue.v1"
+
+    target_s: Count

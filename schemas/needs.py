@@ -7,14 +7,36 @@ from uuid import UUID
 
 from pydantic import AwareDatetime
 
-from schemas.event import Event
-from schemas.values import AreaCode, Code, PeopleCount, Period, Point, Quantity, Requirements, Severity
+from schemas.event import Event, Value
+from schemas.values import (
+    AreaCode,
+    Code,
+    Count,
+    PeopleCount,
+    Period,
+    Point,
+    Quantity,
+    Requirements,
+    Sensitivity,
+    Severity,
+)
+
+
+class NeedWords(Value):
+    """Where a need was read: `[start, end)` of characters in the report's title and text, a line break between them.
+    `assumed`: the text gives no number; it was worked out from the people named, or is one."""
+
+    report_id: UUID
+    spans: tuple[tuple[int, int], ...]
+    assumed: bool = False
 
 
 class NeedState(Event):
     """A need after the change. `quantity` is in `unit` of the item or skill. Producer: intake.
 
-    Without `point` it can only be a draft. `reports` names at most 20 reports that ask for it.
+    Without `point` it can only be a draft. `reports` names at most 20 reports that ask for it, `words` where those of
+    them say so that state no needs. `persons` and `vulnerable`: how many people these texts speak of, and which groups
+    among them need more care.
     """
 
     topic: ClassVar = "gotong.needs.v1"
@@ -37,6 +59,10 @@ class NeedState(Event):
     bundle_id: UUID | None = None
     people: PeopleCount | None = None
     reports: tuple[UUID, ...] = ()
+    words: tuple[NeedWords, ...] = ()
+    persons: Count | None = None
+    vulnerable: tuple[str, ...] = ()
+    sensitivity: Sensitivity | None = None
     declared_at: AwareDatetime | None = None
     by: str
     reason: str | None = None

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import AwareDatetime
 
 from schemas.event import Event
-from schemas.values import Damage, Location, Media, PeopleCount, Severity, StatedNeed
+from schemas.values import Count, Damage, Location, Media, PeopleCount, Sensitivity, Severity, StatedNeed
 
 ReporterKind = Literal["citizen", "volunteer", "official"]
 
@@ -21,6 +21,7 @@ class ReportEvent(Event):
     subject: ClassVar = "report_id"
 
     report_id: UUID
+    sensitivity: Sensitivity | None = None
 
 
 class ReportReceived(ReportEvent):
@@ -93,3 +94,14 @@ class ReportRetracted(ReportEvent):
 
     by: str
     reason: str
+
+
+class ReportOverdue(ReportEvent):
+    """A report has waited longer than it should: `waits_for` the operation that it names, for linking, or for somebody
+    to say where it is. Told once for each wait; `target_s` seconds were allowed from `since`. Producer: intake."""
+
+    type: ClassVar = "gotong.report.overdue.v1"
+
+    waits_for: Literal["operation", "linking", "place"]
+    since: AwareDatetime
+    target_s: Count

@@ -19,6 +19,10 @@ OperationId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63
 Severity = Annotated[int, Field(ge=1, le=4)]
 """1 minor, 2 moderate, 3 serious, 4 life at risk now."""
 Evidence = Literal["reported", "corroborated", "field_checked", "official"]
+Sensitivity = Code
+"""A protected class: what could harm the people it speaks of when it is known too exactly. Known values are
+`sexual_violence`, `violence`, `child_protection`, `conflict`, `health_stigma` and `family_links`; a reader that does not
+know the word protects all the same. What follows from something protected bears the same word."""
 Quantity = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 
