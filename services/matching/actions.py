@@ -111,7 +111,7 @@ class Held:
 
     def move(self, cause: str, **deltas: int) -> None:
         """Move so much in the ledger, settle it, and note the change for the ledger's topic."""
-        row = domain.moved(self.ledger, **deltas)
+        row = domain.moved(self.ledger, **deltas) if deltas else self.ledger
         self.ledger = domain.settled(row, self.row["wanted"], self.row["status"], declared=self.declared)
         self.tell(cause)
 
@@ -180,6 +180,14 @@ async def put_back(tx: Tx, needs: Iterable[Held], *, replan: bool = True) -> Non
         *columns,
         [held.ahead for held in changed],
     )
+    await say(tx, changed, replan=replan)
+
+
+async def say(tx: Tx, needs: Iterable[Held], *, replan: bool = True) -> None:
+    """Send what is to be said about needs whose rows are written, and wake the planner, as `put_back` does."""
+    changed = list(needs)
+    if not changed:
+        return
     await outbox.append(tx, [event for held in changed for event in held.events])
     for held in changed:
         held.events = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 import h3
@@ -22,6 +22,7 @@ from schemas.responders import (
 )
 from services.matching import actions, domain
 from services.matching.actions import Change, Held
+from services.matching.domain import Ledger
 from services.runtime.consumer import Consumer
 from services.runtime.db import Row, Tx, to_json
 
@@ -36,6 +37,9 @@ def newest(events: Sequence[E]) -> list[E]:
 
 
 # -------------------------------------------------------------------------------------------------------------- needs
+CAUSES = {NeedDrafted.type: "drafted", NeedDeclared.type: "declared", NeedWithdrawn.type: "withdrawn"}
+
+
 @consumer.on_batch(NeedDrafted, NeedDeclared, NeedAmended, NeedWithdrawn)
 async def on_needs(events: Sequence[NeedState], tx: Tx) -> None:
     """Copy the needs, bring their ledgers to the new quantity and status, and withdraw offers that no longer fit.
@@ -50,22 +54,49 @@ async def on_needs(events: Sequence[NeedState], tx: Tx) -> None:
             [event.need_id for event in states],
         )
     }
-    await _copy_needs(tx, states)
-    held = await actions.hold(tx, [event.need_id for event in states])
-    offers: dict[UUID, list[Row]] = {}
-    for offer in await actions.open_offers(tx, [need_id for need_id, need in held.items() if need.ledger.asked]):
-        offers.setdefault(offer["need_id"], []).append(offer)
-    for event in states:
-        await _amend(tx, held[event.need_id], before.get(event.need_id), offers.get(event.need_id, []), event)
+    added = await _add_needs(tx, [event for event in states if event.need_id not in before])
+    changed = [event for event in states if event.need_id not in added]
+    held: dict[UUID, Held] = {}
+    if changed:
+        await _copy_needs(tx, changed)
+        held = await actions.hold(tx, [event.need_id for event in changed])
+        offers: dict[UUID, list[Row]] = {}
+        for offer in await actions.open_offers(tx, [need_id for need_id, need in held.items() if need.ledger.asked]):
+            offers.setdefault(offer["need_id"], []).append(offer)
+        for event in changed:
+            await _amend(tx, held[event.need_id], before.get(event.need_id), offers.get(event.need_id, []), event)
     await actions.put_back(tx, held.values())
+    await actions.say(tx, [need for need in added.values() if need.told])
+
+
+async def _add_needs(tx: Tx, events: Sequence[NeedState]) -> dict[UUID, Held]:
+    """Write needs that were not there, each once, with its ledger as it begins. Those that somebody else has added
+    meanwhile are not in the answer."""
+    if not events:
+        return {}
+    # A row that is about to be written reads like one that was: by the names of its columns.
+    begun = {event.need_id: Held(cast(Row, _need_row(event)), Ledger(), 0) for event in events}
+    for event in events:
+        if begun[event.need_id].declared:
+            need = begun[event.need_id]
+            need.move(_told(need, CAUSES.get(event.type, "amended")))
+    rows = await tx.fetch(
+        f"INSERT INTO need ({_NEED_COLUMNS}, {', '.join(actions.LEDGER)}) SELECT * FROM jsonb_to_recordset($1::jsonb) "
+        f"AS t({_NEED_RECORD}, {', '.join(f'{name} bigint' for name in actions.LEDGER)}) "
+        "ON CONFLICT (need_id) DO NOTHING RETURNING need_id",
+        to_json(
+            [
+                dict(need.row.items()) | {name: getattr(need.ledger, name) for name in actions.LEDGER}
+                for need in begun.values()
+            ]
+        ),
+    )
+    return {row["need_id"]: begun[row["need_id"]] for row in rows}
 
 
 async def _amend(tx: Tx, need: Held, before: Row | None, offers: list[Row], event: NeedState) -> None:
     if need.declared:
-        cause = {NeedDrafted.type: "drafted", NeedDeclared.type: "declared", NeedWithdrawn.type: "withdrawn"}.get(
-            event.type, "amended"
-        )
-        need.move(_told(need, cause))
+        need.move(_told(need, CAUSES.get(event.type, "amended")))
     held = {need.need_id: need}
     why, gone = "the need is withdrawn", offers
     if event.status == "declared":
@@ -95,17 +126,18 @@ def _told(need: Held, cause: str) -> str:
     return cause
 
 
+_NEED_RECORD = """
+    need_id uuid, operation text, exercise boolean, incident_id uuid, item text, skill text, unit text,
+    severity smallint, status text, lon double precision, lat double precision, place text, admin text,
+    window_start timestamptz, window_end timestamptz, level smallint, certificates text[], languages text[],
+    bundle_id uuid, declared_at timestamptz, wanted integer"""
+_NEED_COLUMNS = ", ".join(part.split()[0] for part in _NEED_RECORD.split(","))
+
+
 async def _copy_needs(tx: Tx, events: Sequence[NeedState]) -> None:
     await tx.execute(
-        """
-        INSERT INTO need AS n (need_id, operation, exercise, incident_id, item, skill, unit, severity, status, lon, lat,
-                               place, admin, window_start, window_end, level, certificates, languages, bundle_id,
-                               declared_at, wanted)
-        SELECT * FROM jsonb_to_recordset($1::jsonb) AS t(
-            need_id uuid, operation text, exercise boolean, incident_id uuid, item text, skill text, unit text,
-            severity smallint, status text, lon double precision, lat double precision, place text, admin text,
-            window_start timestamptz, window_end timestamptz, level smallint, certificates text[], languages text[],
-            bundle_id uuid, declared_at timestamptz, wanted integer)
+        f"""
+        INSERT INTO need AS n ({_NEED_COLUMNS}) SELECT * FROM jsonb_to_recordset($1::jsonb) AS t({_NEED_RECORD})
         ON CONFLICT (need_id) DO UPDATE SET
             operation = excluded.operation, exercise = excluded.exercise, incident_id = excluded.incident_id,
             item = excluded.item, skill = excluded.skill, unit = excluded.unit, severity = excluded.severity,
