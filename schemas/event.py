@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
@@ -19,9 +18,8 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null", allow_inf_nan=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Meta:
-    """The CloudEvents attributes with which an event travelled."""
+class Meta(NamedTuple):
+    """The CloudEvents attributes with which an event travelled. (A tuple: one is made for every record.)"""
 
     id: str
     source: str

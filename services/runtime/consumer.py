@@ -16,7 +16,7 @@ import itertools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from faststream import AckPolicy
@@ -61,8 +61,7 @@ class _Handler:
     batch: bool
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A record that was read. `event` None: nobody here handles its type, or it is taken as it stands."""
 
     envelope: Envelope
