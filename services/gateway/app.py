@@ -13,7 +13,8 @@ from services.runtime.service import Service, build_app
 from services.runtime.settings import Settings
 from services.sitrep.app import service as sitrep
 
-SERVICES: tuple[Service, ...] = (registry, intake, matching, sitrep, exchange)
+SERVICES: tuple[Service, ...] = (intake, registry, matching, sitrep, exchange)
+"""Routes are tried in this order: reports come first, for in a disaster they are nearly all that comes."""
 
 
 def make_app(settings: Settings) -> FastAPI:

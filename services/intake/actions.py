@@ -13,6 +13,7 @@ from schemas.reports import ReportReceived
 from schemas.values import STANDING
 from services.intake import domain, masking
 from services.intake.bodies import PlaceIn, ReportIn, hazard_code
+from services.intake.sensitivity import sensitivity_of
 from services.runtime import clock, outbox, vault
 from services.runtime.auth import Actor
 from services.runtime.db import Row, Tx, from_json, to_json
@@ -141,10 +142,11 @@ _COLUMNS = {
     "hazard": "text", "severity": "smallint", "lon": "float8", "lat": "float8", "accuracy_m": "float8",
     "place": "text", "admin": "text", "observed_at": "timestamptz", "stated_at": "timestamptz",
     "received_at": "timestamptz", "people": "jsonb", "damage": "jsonb", "needs": "jsonb", "media": "jsonb",
-    "bulk": "boolean",
+    "bulk": "boolean", "sensitivity": "text",
 }  # fmt: skip
 _JSON = ("people", "damage", "needs", "media")
 _INSERT = f"""
+    WITH put AS (
     INSERT INTO report ({", ".join(_COLUMNS)})
     SELECT {", ".join(f"{name}::jsonb" if kind == "jsonb" else name for name, kind in _COLUMNS.items())}
     FROM unnest({
@@ -153,6 +155,7 @@ _INSERT = f"""
         WITH ORDINALITY AS t({", ".join(_COLUMNS)}, nth)
     ORDER BY nth
     ON CONFLICT (report_id) DO NOTHING RETURNING report_id
+    ) SELECT report_id, pg_notify('{LINKER_CHANNEL}', '') FROM put
 """
 
 
@@ -168,20 +171,17 @@ async def take_reports(tx: Tx, drafts: Sequence[Draft]) -> list[Taken]:
     first: dict[UUID, Draft] = {}
     for draft in drafts:
         first.setdefault(draft.report_id, draft)
-    known = await _tickets(tx, list(first))
+    # The insert says what was there before: to ask first would cost every new report a round trip. Who gave a number
+    # is asked for all the same: a repeat must not make the key anew of a person who has been erased since.
+    known = await _tickets(tx, [draft.report_id for draft in first.values() if draft.contact])
     fresh = [draft for draft in first.values() if draft.report_id not in known]
-    inserted: set[UUID] = set()
-    if fresh:
-        rows = await _rows(tx, fresh, await operations(tx), now)
-        values = [[_cell(name, row[name]) for row in rows] for name in _COLUMNS]
-        inserted = {row["report_id"] for row in await tx.fetch(_INSERT, *values)}
-        await outbox.append(
-            tx, [received(row) for row in rows if row["report_id"] in inserted and row["state"] != "held"]
-        )
-        await tx.notify(LINKER_CHANNEL)
-        known |= {row["report_id"]: (row["ticket"], not _placed(row)) for row in rows if row["report_id"] in inserted}
-        if len(inserted) < len(rows):  # somebody sent the same reports at the same moment
-            known |= await _tickets(tx, [row["report_id"] for row in rows if row["report_id"] not in inserted])
+    rows = await _rows(tx, fresh, await operations(tx), now)
+    values = [[_cell(name, row[name]) for row in rows] for name in _COLUMNS]
+    inserted = {row["report_id"] for row in await tx.fetch(_INSERT, *values)}
+    await outbox.append(tx, [received(row) for row in rows if row["report_id"] in inserted and row["state"] != "held"])
+    known |= {row["report_id"]: (row["ticket"], not _placed(row)) for row in rows if row["report_id"] in inserted}
+    if len(inserted) < len(rows):
+        known |= await _tickets(tx, [row["report_id"] for row in rows if row["report_id"] not in inserted])
     answers = []
     for draft in drafts:
         ticket, needs_place = known[draft.report_id]
@@ -195,6 +195,8 @@ def _cell(name: str, value: Any) -> Any:
 
 
 async def _tickets(tx: Tx, report_ids: list[UUID]) -> dict[UUID, tuple[str, bool]]:
+    if not report_ids:
+        return {}
     rows = await tx.fetch(
         "SELECT report_id, ticket, lon IS NULL AND admin IS NULL AS needs_place FROM report WHERE report_id = ANY($1)",
         report_ids,
@@ -285,6 +287,7 @@ def _row(draft: Draft, known: Mapping[str, domain.Operation], now: datetime) -> 
         "needs": [need.model_dump(exclude_none=True) for need in report.needs],
         "media": [media.model_dump(exclude_none=True) for media in report.media],
         "bulk": draft.bulk,
+        "sensitivity": sensitivity_of(report.title, report.text),
     }
     return row, secret
 
@@ -350,6 +353,7 @@ def received(row: Mapping[str, Any]) -> ReportReceived:
         "external_id": row["external_id"],
         "external_url": row["external_url"],
         "bulk": row["bulk"],
+        "sensitivity": row["sensitivity"],
     }
     short = len(text or "") < 1500 and len(values["media"]) < 3 and len(row["external_url"] or "") < 500
     return ReportReceived(**values) if short else _fitted(values)

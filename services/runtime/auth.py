@@ -210,6 +210,7 @@ async def caller(request: Request) -> Actor:
     )
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(address: str) -> bool:
     try:
         return ipaddress.ip_address(address).is_loopback
