@@ -1,7 +1,9 @@
-"""A plan in a process of its own: OR-Tools keeps Python's lock while it solves, and the worker has events to handle.
+"""A plan that is kept: small ones in the worker, large ones in a process of their own, because OR-Tools keeps Python's
+lock while it solves, and the worker has events to handle.
 
-The process holds one `engine.LivePlan` and knows no table: plain data comes by its standard input and goes by its
-standard output, pickled, each message after its length. It ends when its input does, so it never outlives its worker.
+Either way `plan` makes it and `follow` brings it up to date. The process holds one `engine.LivePlan` and knows no
+table: plain data comes by its standard input and goes by its standard output, pickled, each message after its length.
+It ends when its input does, so it never outlives its worker.
 """
 
 from __future__ import annotations
@@ -14,10 +16,13 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import UUID
 
 from services.matching import engine
+
+if TYPE_CHECKING:
+    from services.matching.problem import Problem  # the process needs neither tables nor their driver
 
 Pair = tuple[UUID, UUID]
 _LENGTH = struct.Struct(">Q")
@@ -34,12 +39,18 @@ class Given:
     kept: list[engine.Kept]
     now: datetime
 
+    @classmethod
+    def of(cls, problem: Problem) -> Given:
+        return cls(problem.needs, problem.responders, problem.lots, problem.rules, problem.kept, problem.now)
+
 
 @dataclass(slots=True)
 class Touched:
     """What changed since, as the tables have it now. `accepted`: units that became promises; `offered`: pairs that
-    were asked; `ended`: needs that are not planned for any more; `lost`: responders and lots not to be had."""
+    were asked; `ended`: needs that are not planned for any more; `lost`: responders and lots not to be had; `now`:
+    as of when the rest is judged."""
 
+    now: datetime
     accepted: list[tuple[UUID, UUID, int]] = field(default_factory=list)
     offered: list[Pair] = field(default_factory=list)
     ended: list[UUID] = field(default_factory=list)
@@ -59,6 +70,7 @@ class Followed:
 
 def follow(live: engine.LivePlan, touched: Touched, settings: engine.Settings) -> Followed:
     """Bring a kept plan up to date. Promises first, so that it is their units and no others that leave the plan."""
+    live.advance(touched.now)
     moved: set[Any] = set()
     behind = False
     planned = {(need, source): units for need, source, units in live.of_needs({n for n, _, _ in touched.accepted})}
@@ -88,6 +100,46 @@ def follow(live: engine.LivePlan, touched: Touched, settings: engine.Settings) -
     behind |= live.outgrown or any(line.need_id in unmet for line in touched.needs)
     fixed = {(need, source) for need, source, _ in live.fixed}
     return Followed({pair: live.line(*pair) for pair in moved if pair not in fixed}, behind)
+
+
+class Keeper:
+    """One plan, made and then followed."""
+
+    def __init__(self) -> None:
+        self._live: engine.LivePlan | None = None
+        self._settings = engine.Settings()
+
+    def answer(self, message: Given | Touched) -> engine.Plan | Followed:
+        if isinstance(message, Given):
+            self._settings = message.settings
+            self._live = engine.LivePlan(
+                message.needs, message.responders, message.lots, message.settings, message.kept, now=message.now
+            )
+            return self._live.plan
+        assert self._live is not None
+        return follow(self._live, message, self._settings)
+
+
+class PlanHere:
+    """A plan kept in the worker itself."""
+
+    def __init__(self) -> None:
+        self._keeper = Keeper()
+
+    async def plan(self, given: Given) -> engine.Plan:
+        """Make the full plan, and keep it."""
+        answer = await asyncio.to_thread(self._keeper.answer, given)
+        assert isinstance(answer, engine.Plan)
+        return answer
+
+    async def follow(self, touched: Touched) -> Followed:
+        """Bring the kept plan up to date."""
+        answer = await asyncio.to_thread(self._keeper.answer, touched)
+        assert isinstance(answer, Followed)
+        return answer
+
+    async def stop(self) -> None:
+        """Nothing to end."""
 
 
 class PlanProcess:
@@ -142,21 +194,10 @@ class PlanProcess:
 
 def serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
     """Answer until the input ends."""
-    live: engine.LivePlan | None = None
-    settings = engine.Settings()
+    keeper = Keeper()
     while head := incoming.read(_LENGTH.size):
         (length,) = _LENGTH.unpack(head)
-        message = pickle.loads(incoming.read(length))
-        answer: engine.Plan | Followed
-        if isinstance(message, Given):
-            settings = message.settings
-            live = engine.LivePlan(
-                message.needs, message.responders, message.lots, settings, message.kept, now=message.now
-            )
-            answer = live.plan
-        else:
-            assert isinstance(message, Touched) and live is not None
-            answer = follow(live, message, settings)
+        answer = keeper.answer(pickle.loads(incoming.read(length)))
         data = pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)
         outgoing.write(_LENGTH.pack(len(data)))
         outgoing.write(data)

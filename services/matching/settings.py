@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -20,8 +22,14 @@ class MatchingSettings(BaseSettings):
     """What it costs a plan to take an open question back, in the planner's own units (a person 25 km away costs 6,000).
     At this height people are asked and then not only where that meets more, or more serious, need; never to save
     travel."""
+    ladder: Literal["strict", "policy"] = "strict"
+    """strict: no number of lesser needs outweighs one unit of a graver one; policy: as many do as the weights say."""
+    policy_weights: tuple[int, int, int, int] = (20_000, 40_000, 80_000, 160_000)
+    """What a unit left unmet weighs by severity 1 to 4, in the planner's own units."""
+    lift_after_hours: float = Field(default=24, ge=0)
+    """A need that has waited so long counts one severity higher, and its explanation says so; 0: never."""
     gather_s: float = Field(default=0.06, ge=0)
-    """How long the planner waits after the first change, so that a burst gives few plans."""
+    """How soon the planner begins again at the earliest, so that a burst gives few plans."""
     replan_s: float = Field(default=30, gt=0)
     """How often needs that are still open are planned again though nothing changed: windows open, cool-downs end."""
 

@@ -244,4 +244,24 @@ class Unmet(SQLModel, table=True):
     filters: list[tuple[str, int]] | None = _json(nullable=True)
     shadow: int | None = Field(default=None, sa_type=Numeric)
     said: dict[str, list[str]] | None = _json(nullable=True)
+    counts_as: int | None = Field(default=None, sa_type=SmallInteger)
     planned_at: datetime = _instant()
+
+
+class HazardZone(SQLModel, table=True):
+    """An area that nobody is sent into for a time; `polygon` is one ring of [lon, lat]."""
+
+    __tablename__: ClassVar[str] = "hazard_zone"
+    __table_args__ = _SCHEMA
+
+    zone_id: UUID = Field(primary_key=True)
+    operation: str | None = None
+    exercise: bool
+    polygon: list[tuple[float, float]] = _json()
+    period: Any = Field(sa_column=Column(TSTZRANGE, nullable=False))
+    reason: str
+    by: str
+    made_at: datetime = _instant()
+    lifted_at: datetime | None = _instant(nullable=True)
+    lifted_by: str | None = None
+    lifted_reason: str | None = None

@@ -15,7 +15,8 @@ from schemas.needs import NeedDeclared, NeedState
 from schemas.resources import ResourceRegistered
 from schemas.responders import ResponderConfirmed, ResponderState, Skill
 from schemas.values import Period, Point
-from services.matching.planner import Scope, plan_once
+from services.matching.planner import plan_once
+from services.matching.problem import Scope
 from services.matching.settings import MatchingSettings
 from services.runtime import clock
 from services.runtime.db import Database

@@ -14,8 +14,9 @@ from schemas.responders import ResponderUpdated, Skill
 from schemas.values import Point
 from services.matching import actions, domain, planner
 from services.matching.handlers import consumer
-from services.matching.planner import Scope
+from services.matching.problem import Scope
 from services.matching.settings import MatchingSettings
+from services.matching.widen import widen as widen_once
 from services.runtime import clock
 from tests.conftest import Wire, emitted
 from tests.matching.factories import (
@@ -50,7 +51,7 @@ async def open_offers(db):
 
 
 async def widen(db, settings=SETTINGS):
-    return await planner.widen(db, LIFE, settings)
+    return await widen_once(db, LIFE, settings)
 
 
 async def say(db, offer, *, yes):

@@ -104,7 +104,7 @@ async def test_the_classes_of_tables_have_the_columns_of_the_migration(db):
         for column in model.__table__.columns
     }
     names = {name for name, _, _ in told}
-    assert len(names) == 10
+    assert len(names) == 11
     assert told == {
         (row["table_name"], row["column_name"], row["is_nullable"] == "YES")
         for row in found

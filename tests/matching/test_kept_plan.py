@@ -18,7 +18,8 @@ from schemas.responders import ResponderUpdated, ResponderWithdrawn, Skill
 from schemas.values import Point
 from services.matching import actions, planner
 from services.matching.handlers import consumer
-from services.matching.planner import Planner, Scope
+from services.matching.planner import Planner
+from services.matching.problem import Scope, load, solved
 from services.matching.settings import MatchingSettings
 from services.runtime import clock
 from services.runtime.problems import DomainError
@@ -272,8 +273,8 @@ async def test_after_any_events_what_is_asked_is_what_a_full_plan_would_serve(wi
         await work(one)
         assert one.steps["followed"] > 20
     async with db.tx() as tx:
-        problem = await planner.load(tx, LIFE, clock.now())
-        best = planner.solved(problem, planner.rules_of(APART))
+        problem = await load(tx, LIFE, clock.now())
+        best = solved(problem)
     asked: dict[UUID, int] = {}
     for (need_id, _), its in problem.asked.items():
         asked[need_id] = asked.get(need_id, 0) + sum(offer["quantity"] for offer in its)

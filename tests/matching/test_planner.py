@@ -17,8 +17,9 @@ from schemas.offers import OfferExpired, OfferMade, OfferWithdrawn
 from schemas.responders import ResponderWithdrawn, Skill
 from schemas.values import Period, Point, Requirements
 from services.matching import actions, planner, timers
+from services.matching.asking import apply, compared
 from services.matching.handlers import consumer
-from services.matching.planner import Scope
+from services.matching.problem import Scope, load, solved
 from services.runtime import clock
 from services.runtime.db import from_json
 from tests.conftest import Wire, emitted
@@ -244,9 +245,9 @@ async def test_lines_that_were_overtaken_are_dropped_and_the_rest_is_asked(wire,
     boats = make_need(item="boat", unit="unit", quantity=2)
     await feed(wire, *people, amended, untouched, hand, lot, boats)
     async with db.tx() as tx:
-        problem = await planner.load(tx, LIFE, clock.now())
-    best = planner.solved(problem, planner.rules_of(SETTINGS))
-    changes = planner.compared(problem, best)
+        problem = await load(tx, LIFE, clock.now())
+    best = solved(problem)
+    changes = compared(problem, best)
     assert len(changes.ask) == 4
     source_of = {ask.need_id: ask.responder_id for ask in changes.ask}
     # Meanwhile one need changes, the responder of another withdraws, and the stock is counted anew.
@@ -256,7 +257,7 @@ async def test_lines_that_were_overtaken_are_dropped_and_the_rest_is_asked(wire,
         make_responder(ResponderWithdrawn, responder_id=source_of[hand.need_id], status="withdrawn"),
         make_lot(lot_id=lot.lot_id, quantity=1),
     )
-    assert await planner.apply(db, LIFE, changes, problem.version, SETTINGS) == 1
+    assert await apply(db, LIFE, changes, problem.version, SETTINGS) == 1
     assert [row["need_id"] for row in await open_offers(db)] == [untouched.need_id]
     # The changes left marks, so the next plan asks for what was dropped.
     assert await plan(db) == 3
@@ -268,14 +269,14 @@ async def test_a_plan_asks_nobody_who_was_promised_elsewhere_meanwhile(wire, db)
     one, two = make_need(), make_need()
     await feed(wire, someone, one)
     async with db.tx() as tx:
-        problem = await planner.load(tx, LIFE, clock.now())
-    changes = planner.compared(problem, planner.solved(problem, planner.rules_of(SETTINGS)))
+        problem = await load(tx, LIFE, clock.now())
+    changes = compared(problem, solved(problem))
     await feed(wire, two)
     async with db.tx() as tx:
         await actions.assign_by_hand(
             tx, two.need_id, someone.responder_id, None, 1, "nearest", by="operator:x", settings=SETTINGS
         )
-    assert await planner.apply(db, LIFE, changes, problem.version, SETTINGS) == 0
+    assert await apply(db, LIFE, changes, problem.version, SETTINGS) == 0
     await assert_books_hold(db)
 
 

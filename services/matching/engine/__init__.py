@@ -18,6 +18,7 @@ from services.matching.engine.model import (
     Plan,
     Responder,
     Settings,
+    lifted_to,
 )
 from services.matching.engine.solve import Solution, solve, solve_arrays
 
@@ -34,6 +35,7 @@ __all__ = [
     "Settings",
     "Solution",
     "assignment_sentences",
+    "lifted_to",
     "move_sentences",
     "solve",
     "solve_arrays",

@@ -144,10 +144,24 @@ _LEFT = {
 }
 
 
+def lifted_sentence(severity: int, counts_as: int, language: Language) -> str:
+    """That a need counts as graver than it is, because it waits so long."""
+    if language == "id":
+        return f"Karena sudah lama menunggu, kebutuhan ini dihitung sebagai tingkat {counts_as}, bukan {severity}."
+    return f"It has waited so long that it counts as severity {counts_as}, not {severity}."
+
+
 def assignment_sentences(
-    need: NeedLine, source: Responder | Lot, one: Assignment, settings: Settings, language: Language, zone: ZoneInfo
+    need: NeedLine,
+    source: Responder | Lot,
+    one: Assignment,
+    settings: Settings,
+    language: Language,
+    zone: ZoneInfo,
+    counts_as: int | None = None,
 ) -> list[str]:
-    """Why this source for this need: the rules it passed with their values, cost, rank and the best alternative."""
+    """Why this source for this need: the rules it passed with their values, cost, rank and the best alternative; and
+    that the need was lifted to `counts_as`, where it was."""
     indonesian = language == "id"
 
     def say(local: str, english: str) -> str:
@@ -204,6 +218,8 @@ def assignment_sentences(
                 f"The best alternative is {one.other}; the plan would cost at least {one.other_price} more.",
             )
         )
+    if counts_as is not None:
+        sentences.append(lifted_sentence(need.severity, counts_as, language))
     return sentences
 
 
@@ -221,12 +237,7 @@ def unmet_sentences(need: NeedLine, plan: Plan, language: Language) -> list[str]
     ]
     lifted = plan.lifted.get(need.need_id)
     if lifted:
-        sentences.append(
-            (
-                f"Karena sudah lama menunggu, kebutuhan ini dihitung sebagai tingkat {lifted}, bukan {need.severity}.",
-                f"It has waited so long that it counts as severity {lifted}, not {need.severity}.",
-            )[k]
-        )
+        sentences.append(lifted_sentence(need.severity, lifted, language))
     counts = plan.filters.get(need.need_id)
     if counts:
         told, last = [], None

@@ -20,6 +20,7 @@ from services.matching.engine.model import (
     Settings,
     encode,
     km_of,
+    seconds,
     source_id,
     with_need,
     with_source,
@@ -31,9 +32,10 @@ class LivePlan:
     """The full plan for one instant, then one event at a time.
 
     `plan` is the full plan as it was made. Every event returns what it moved: {(need, source): units won or lost}.
-    `now`, the ladder's step and what makes a skill rare stay as they were at the full plan; make a new one on a timer,
-    from the tables, and tell it by `kept` what is in force. Lines of bundles, teams that may not be split, and teams
-    with a minimum are decided by full plans only: here they and their units stay as they are.
+    The ladder's step and what makes a skill rare stay as they were at the full plan, and so does what was judged by its
+    `now`; make a new one on a timer, from the tables, and tell it by `kept` what is in force. Lines of bundles, teams
+    that may not be split, and teams with a minimum are decided by full plans only: here they and their units stay as
+    they are.
     """
 
     def __init__(
@@ -174,6 +176,12 @@ class LivePlan:
         return flow.strict_step(int(self._alive.sum()), self._a.sources, self._settings) > self._step
 
     # -------------------------------------------------------------------------------------------------------- events
+    def advance(self, now: datetime) -> None:
+        """Judge what comes from now on as of then: nobody sets out earlier. What is planned stays as it was judged."""
+        at = seconds(now)
+        if at > self._a.now:
+            self._a = replace(self._a, now=at, source_ready=np.maximum(self._a.source_ready, at))
+
     def put_need(self, line: NeedLine) -> dict[tuple[Id, Id], int]:
         """A need as it is now: new, or changed. Where only its quantity changed, nobody who can stay moves."""
         known = self._need.get(str(line.need_id))

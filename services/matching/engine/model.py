@@ -473,9 +473,8 @@ def encode(
     lifted: dict[Id, int] = {}
     extra = np.zeros(len(lines), np.int64)
     for k, n in enumerate(lines):
-        if settings.lift_after_s is not None and _age(n, at) >= settings.lift_after_s and n.severity < 4:
-            severity[k] += 1
-            lifted[n.need_id] = n.severity + 1
+        if (counts_as := lifted_to(n, now, settings)) is not None:
+            severity[k] = lifted[n.need_id] = counts_as
         extra[k] = _extra(n, at, settings)
 
     banned = sorted({k * count + number[str(x)] for k, n in enumerate(lines) for x in n.exclude if str(x) in number})
@@ -681,6 +680,12 @@ def _with_profiles(a: Arrays, index: Index, line: NeedLine) -> Arrays:
         speaks = np.array([_speaks(s, line.languages) for s in index.sources], np.bool_)
         a = replace(a, language_ok=np.vstack((a.language_ok, speaks[None])))
     return a
+
+
+def lifted_to(line: NeedLine, now: datetime, settings: Settings) -> int | None:
+    """The severity that a need counts as because it has waited so long; None: as its own."""
+    waits = settings.lift_after_s is not None and _age(line, seconds(now)) >= settings.lift_after_s
+    return line.severity + 1 if waits and line.severity < 4 else None
 
 
 def _age(line: NeedLine, now: int) -> int:
