@@ -16,7 +16,7 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 
 from schemas.reports import ReportPlaced
-from services.intake import api_incidents, api_needs, api_warnings, domain
+from services.intake import api_incidents, api_media, api_needs, api_warnings, domain, hooks
 from services.intake.actions import (
     LINKER_CHANNEL,
     Draft,
@@ -32,7 +32,7 @@ from services.intake.actions import (
 from services.intake.bodies import PlacingIn, ReportIn, TicketConfirmIn, Word
 from services.intake.incidents import incident_row, leave, lock_report, refresh
 from services.intake.need_writes import Delivered, confirm
-from services.intake.rates import Rates
+from services.intake.rates import rates_of
 from services.intake.together import Together
 from services.runtime import outbox
 from services.runtime.auth import Actor, Caller
@@ -71,15 +71,6 @@ MOST_ROWS = 5000
 MOST_BATCH_BYTES = 32 * 1024 * 1024
 _BATCH_TIMEOUT_S = 25
 _AT_ONCE = 500
-
-
-def rates_of(request: Request) -> Rates:
-    """The windows of this web process."""
-    state = request.app.state
-    if not hasattr(state, "intake_rates"):
-        state.intake_rates = Rates()
-    rates: Rates = state.intake_rates
-    return rates
 
 
 def together_of(request: Request) -> Together:
@@ -506,3 +497,5 @@ router.include_router(_reports)
 router.include_router(api_incidents.router)
 router.include_router(api_needs.router)
 router.include_router(api_warnings.router)
+router.include_router(api_media.router)
+router.include_router(hooks.router)

@@ -273,7 +273,7 @@ def tree_of(raw: bytes) -> etree._Element:
     return root
 
 
-_DOCTYPE = "the document has a document type, which no CAP message has: it could declare entities"
+_DOCTYPE = "the document has a document type, which could declare entities: nothing that has one is read"
 
 
 class _Stop(Exception):

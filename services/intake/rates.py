@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 
+from fastapi import Request
+
 from services.runtime import clock
 from services.runtime.auth import Actor
 from services.runtime.problems import TooMany
@@ -87,3 +89,12 @@ class Rates:
         at_s = clock.now().timestamp()
         senders = [key for key in (contact, actor.device and f"device:{actor.device}") if key]
         return max((self._senders.add(key, 1, at_s) for key in senders), default=0) > PER_SENDER
+
+
+def rates_of(request: Request) -> Rates:
+    """The windows of this web process."""
+    state = request.app.state
+    if not hasattr(state, "intake_rates"):
+        state.intake_rates = Rates()
+    rates: Rates = state.intake_rates
+    return rates
