@@ -30,9 +30,9 @@ def parts(body: bytes, content_type: str) -> list[Part]:
     match = _BOUNDARY.search(content_type)
     if not content_type.lower().startswith("multipart/form-data") or match is None:
         raise _fault("expected multipart/form-data with a boundary")
-    mark = b"--" + (match[1] or match[2]).encode("latin-1", "replace")
-    # Between two marks that each begin a line stands a part; a mark within a file's bytes does not begin one.
-    pieces = (b"\r\n" + body).split(b"\r\n" + mark)
+    mark = re.escape(b"--" + (match[1] or match[2]).encode("latin-1", "replace"))
+    # Between two marks, each alone on its line, stands a part.
+    pieces = re.split(rb"\r\n" + mark + rb"(?=[ \t]*\r\n|--)", b"\r\n" + body)
     if len(pieces) < 3 or not pieces[-1].startswith(b"--"):
         raise _fault("the last boundary is missing: the body was cut off")
     if len(pieces) - 2 > MOST_PARTS:
