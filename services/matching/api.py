@@ -87,13 +87,13 @@ class ByHand(Body):
         return self
 
 
-def _takes(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
+def takes(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     content = {"application/json": {"schema": model.model_json_schema()}}
     return {"requestBody": {"content": content, "required": required}}
 
 
 # ------------------------------------------------------------------------------------------------------------- answers
-async def _write(
+async def write(
     request: Request, actor: Actor, what: str, body: bytes, work: Callable[[Tx], Awaitable[Answer]]
 ) -> Response:
     db = database(request, "matching")
@@ -140,13 +140,13 @@ async def _answer_offer(
         await _may_answer(tx, actor, offer_id)
         return 200, (await work(tx)).model_dump(mode="json", exclude_none=True)
 
-    return await _write(request, actor, f"POST /v1/offers/{offer_id}/{word}", body, whole)
+    return await write(request, actor, f"POST /v1/offers/{offer_id}/{word}", body, whole)
 
 
 @router.post(
     "/v1/offers/{offer_id}/accept",
     responses=responses(NotFound, NeedMet, OfferOver, Busy, Conflict),
-    openapi_extra=_takes(Accept, required=False),
+    openapi_extra=takes(Accept, required=False),
 )
 async def accept(request: Request, actor: Caller, offer_id: UUID) -> Response:
     """Say yes, to all that was asked or to `quantity` of it: the answer is the assignment, whose id is the offer's.
@@ -164,7 +164,7 @@ async def accept(request: Request, actor: Caller, offer_id: UUID) -> Response:
 @router.post(
     "/v1/offers/{offer_id}/decline",
     responses=responses(NotFound, NeedMet, OfferOver, Conflict),
-    openapi_extra=_takes(Decline, required=False),
+    openapi_extra=takes(Decline, required=False),
 )
 async def decline(request: Request, actor: Caller, offer_id: UUID) -> Response:
     """Say no; they are not asked about this need again for a while."""
@@ -211,7 +211,7 @@ async def complete(request: Request, actor: Caller, offer_id: UUID) -> Response:
 @router.post(
     "/v1/offers/{offer_id}/abandon",
     responses=responses(NotFound, Conflict),
-    openapi_extra=_takes(Abandon, required=False),
+    openapi_extra=takes(Abandon, required=False),
 )
 async def abandon(request: Request, actor: Caller, offer_id: UUID) -> Response:
     """Give an accepted offer up; the need is open again by as much."""
@@ -240,7 +240,7 @@ async def check_in(request: Request, actor: Caller, offer_id: UUID) -> Response:
 @router.post(
     "/v1/assignments/{assignment_id}/request-release",
     responses=responses(NotFound, Conflict),
-    openapi_extra=_takes(ReleaseRequest),
+    openapi_extra=takes(ReleaseRequest),
 )
 async def request_release(request: Request, actor: Caller, assignment_id: UUID) -> Response:
     """Ask whoever holds it to give it up, with a reason; the promise stands until they (or an operator) abandon it.
@@ -254,14 +254,14 @@ async def request_release(request: Request, actor: Caller, assignment_id: UUID) 
         event = await actions.ask_release(tx, assignment_id, order.reason, by=actor.name)
         return 200, event.model_dump(mode="json", exclude_none=True)
 
-    return await _write(request, actor, f"POST /v1/assignments/{assignment_id}/request-release", body, work)
+    return await write(request, actor, f"POST /v1/assignments/{assignment_id}/request-release", body, work)
 
 
 @router.post(
     "/v1/assignments/{assignment_id}/hand-over",
     status_code=201,
     responses=responses(NotFound, Conflict, NeedMet, Busy),
-    openapi_extra=_takes(HandOver),
+    openapi_extra=takes(HandOver),
 )
 async def hand_over(request: Request, actor: Caller, assignment_id: UUID) -> Response:
     """The end of one shift and the start of the next: another responder takes this one's place from now on."""
@@ -277,14 +277,14 @@ async def hand_over(request: Request, actor: Caller, assignment_id: UUID) -> Res
         )
         return 201, event.model_dump(mode="json", exclude_none=True)
 
-    return await _write(request, actor, f"POST /v1/assignments/{assignment_id}/hand-over", body, work)
+    return await write(request, actor, f"POST /v1/assignments/{assignment_id}/hand-over", body, work)
 
 
 @router.post(
     "/v1/assignments",
     status_code=201,
     responses=responses(NotFound, NeedMet, Busy),
-    openapi_extra=_takes(ByHand),
+    openapi_extra=takes(ByHand),
 )
 async def assign(request: Request, actor: Caller) -> Response:
     """Assign by hand: an offer made and accepted by the dispatcher, in one."""
@@ -309,7 +309,7 @@ async def assign(request: Request, actor: Caller) -> Response:
         )
         return 201, event.model_dump(mode="json", exclude_none=True)
 
-    return await _write(request, actor, "POST /v1/assignments", body, work)
+    return await write(request, actor, "POST /v1/assignments", body, work)
 
 
 # --------------------------------------------------------------------------------------------------------------- lists

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import h3
 
+from schemas.answers import AnswerGiven
 from schemas.confirmations import DeliveryConfirmed, DeliveryDisputed
 from schemas.event import Event
 from schemas.needs import NeedAmended, NeedDeclared, NeedDrafted, NeedState, NeedWithdrawn
@@ -22,7 +23,9 @@ from schemas.responders import (
 )
 from services.matching import actions, domain
 from services.matching.actions import Change, Held
+from services.matching.answers import take_answer
 from services.matching.domain import Ledger
+from services.matching.settings import MatchingSettings
 from services.runtime.consumer import Consumer
 from services.runtime.db import Row, Tx, to_json
 
@@ -335,3 +338,9 @@ async def on_delivery_confirmed(event: DeliveryConfirmed, tx: Tx) -> None:
 async def on_delivery_disputed(event: DeliveryDisputed, tx: Tx) -> None:
     """Open again what was counted as delivered and did not arrive."""
     await actions.dispute(tx, event.need_id, event.quantity, by=event.by, reason=event.reason)
+
+
+@consumer.on(AnswerGiven)
+async def on_answer_given(event: AnswerGiven, tx: Tx) -> None:
+    """Take a yes or a no that came by message."""
+    await take_answer(tx, event, MatchingSettings())
