@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+from pydantic import (
+    AwareDatetime,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from schemas.event import Value
 
 Lon = Annotated[float, Field(ge=-180, le=180)]
 Lat = Annotated[float, Field(ge=-90, le=90)]
-AreaCode = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,19}:[A-Za-z0-9.]{1,20}$")]
+
+
+def _said_plainly(value: Any, check: ValidatorFunctionWrapHandler) -> str:
+    """Refuse in words: what people send is most often the digits alone."""
+    try:
+        code: str = check(value)
+    except ValidationError:
+        bare = isinstance(value, int) or (isinstance(value, str) and ":" not in value)
+        raise ValueError(
+            "an area code needs its scheme, for example kemendagri:31.75.03 or bps:3174: the same digits mean "
+            "different regencies in different schemes"
+            if bare
+            else "an area code is its scheme, a colon and the code, for example kemendagri:31.75.03 or bps:3174"
+        ) from None
+    return code
+
+
+AreaCode = Annotated[
+    str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,19}:[A-Za-z0-9.]{1,20}$"), WrapValidator(_said_plainly)
+]
 """`scheme:code`, for example `kemendagri:31.75.03` or `bps:3174`. Digits without a scheme are refused:
 156 Indonesian regencies share digits between Kemendagri and BPS."""
 Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
