@@ -142,6 +142,73 @@ def skills() -> Mapping[str, Skill]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class SkillKind:
+    """What a skill is called elsewhere: INSARAG's component of a rescue team, NIMS's position. None: none fits."""
+
+    insarag: str | None
+    nims: str | None
+
+
+@cache
+def skill_kinds() -> Mapping[str, SkillKind]:
+    """The skills that INSARAG or NIMS has a word for."""
+    return MappingProxyType(
+        {row["code"]: SkillKind(row["insarag"] or None, row["nims"] or None) for row in _rows("skill_kinds.csv")}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Sector:
+    """A humanitarian sector: `ocha` scheme, or `bnpb`, Indonesia's eight national ones. `ocha` are the sectors of the
+    former that it covers, wholly or in part; none: OCHA has no such sector."""
+
+    scheme: str
+    code: str
+    label_id: str
+    label_en: str
+    ocha: tuple[str, ...]
+
+
+@cache
+def sectors() -> tuple[Sector, ...]:
+    """All sectors of both schemes, in the order of the file."""
+    return tuple(
+        Sector(row["scheme"], row["code"], row["label_id"], row["label_en"], _words(row["ocha"]))
+        for row in _rows("sectors.csv")
+    )
+
+
+@cache
+def _conversions() -> Mapping[tuple[str, str], int]:
+    return {(row["code"], row["unit"]): int(row["factor"]) for row in _rows("conversions.csv")}
+
+
+def converted(code: str, quantity: int, unit_name: str) -> int | None:
+    """So much of an item in its own unit: 2 tonnes of rice are 2000 (kg). None: no table says how, and it is not
+    guessed."""
+    if unit_name == unit(code):
+        return quantity
+    factor = _conversions().get((code, unit_name))
+    return quantity * factor if factor is not None else None
+
+
+def units_of(code: str) -> tuple[str, ...]:
+    """The units in which an item may be told: its own first."""
+    own = unit(code)
+    return ((own,) if own else ()) + tuple(name for item, name in _conversions() if item == code)
+
+
+@cache
+def _serves() -> Mapping[str, int]:
+    return {row["code"]: int(row["persons"]) for row in _rows("serves.csv")}
+
+
+def serves(code: str) -> int | None:
+    """How many persons one unit of an item is meant for; None where no table says."""
+    return _serves().get(code)
+
+
 def known_items() -> tuple[str, ...]:
     """The published item codes; other words are allowed."""
     return tuple(items())

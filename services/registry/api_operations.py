@@ -117,13 +117,16 @@ async def post_organisation(request: Request, actor: Caller) -> Response:
 
     async def work(tx: Tx) -> tuple[int, Any]:
         row = await tx.fetchrow(
-            "INSERT INTO organisation (id, name, kind, sectors, areas, made_at, updated_at) "
-            "VALUES ($1, $2, $3, $4, $5, $6, $6) ON CONFLICT DO NOTHING RETURNING *",
+            "INSERT INTO organisation (id, name, kind, sectors, leads, areas, phases, may_verify, made_at, updated_at) "
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9) ON CONFLICT DO NOTHING RETURNING *",
             order.id,
             order.name,
             order.kind,
             list(order.sectors),
+            list(order.leads),
             list(order.areas),
+            list(order.phases),
+            order.may_verify,
             clock.now(),
         )
         if row is None:
@@ -175,13 +178,16 @@ async def patch_organisation(request: Request, actor: Caller, organisation: Slug
             raise NotFound(f"there is no organisation {organisation}")
         after = dict(row) | change.changes()
         updated = await tx.fetchrow(
-            "UPDATE organisation SET name = $2, kind = $3, sectors = $4, areas = $5, updated_at = $6 "
-            "WHERE id = $1 RETURNING *",
+            "UPDATE organisation SET name = $2, kind = $3, sectors = $4, leads = $5, areas = $6, phases = $7, "
+            "may_verify = $8, updated_at = $9 WHERE id = $1 RETURNING *",
             organisation,
             after["name"],
             after["kind"],
             list(after["sectors"]),
+            list(after["leads"]),
             list(after["areas"]),
+            list(after["phases"]),
+            after["may_verify"],
             clock.now(),
         )
         assert updated is not None
@@ -193,5 +199,5 @@ async def patch_organisation(request: Request, actor: Caller, organisation: Slug
 
 
 def shown_organisation(row: Row) -> dict[str, Any]:
-    names = ("id", "name", "kind", "sectors", "areas")
+    names = ("id", "name", "kind", "sectors", "leads", "areas", "phases", "may_verify")
     return {name: row[name] for name in names} | {"updated_at": timestamp(row["updated_at"])}

@@ -26,9 +26,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from schemas import vocabulary
 from schemas.operations import DeclaredStatus
-from schemas.responders import Certificate, Skill
 from schemas.values import AreaCode, Code, Count, Lat, Lon, OperationId, Period, Quantity
 from services.registry.domain import misfit
+from services.registry.schedule import DoNotSend, Weekly
 from services.runtime import vault
 
 _GLIDE = re.compile(r"[A-Z]{2}-\d{4}-\d{6}-[A-Z]{3}(?:-[A-Z0-9]{1,10})?")
@@ -71,9 +71,35 @@ def _skill(given: Any) -> Any:
     return {**given, "skill": vocabulary.skill_of(word) or word}
 
 
-def _best(skills: tuple[Skill, ...]) -> tuple[Skill, ...]:
+class SkillClaim(BaseModel):
+    """A skill as somebody tells it; on what it rests is for us to say."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    skill: Code
+    level: Annotated[int, Field(ge=1, le=5)] = 1
+
+
+class CertificateClaim(BaseModel):
+    """A certificate as somebody tells it; who saw it is for us to say."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    code: Code
+    issuer: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)] | None = None
+    valid_from: AwareDatetime | None = None
+    valid_until: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def _forward(self) -> Self:
+        if self.valid_from and self.valid_until and self.valid_until <= self.valid_from:
+            raise at("valid_until", "a certificate ends after it begins")
+        return self
+
+
+def _best(skills: tuple[SkillClaim, ...]) -> tuple[SkillClaim, ...]:
     """Each skill once, with its highest level."""
-    best: dict[str, Skill] = {}
+    best: dict[str, SkillClaim] = {}
     for skill in skills:
         if skill.skill not in best or best[skill.skill].level < skill.level:
             best[skill.skill] = skill
@@ -92,7 +118,11 @@ Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, ma
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=500)]
 Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60)]
 """An open word: a phase, a kind of organisation, a sector (the OCHA cluster codes, HEA, WSH …, are the known ones)."""
-Sectors = Annotated[tuple[Word, ...], Field(max_length=30)]
+Phases = Annotated[tuple[Word, ...], Field(max_length=10)]
+SectorCodes = Annotated[
+    tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{2,6}(-[A-Z]{2,6})?$")], ...], Field(max_length=30)
+]
+MayVerify = Annotated[tuple[Code, ...], Field(max_length=200)] | None
 Lead = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Place = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 Glide = Annotated[str, StringConstraints(max_length=40), AfterValidator(_glide)]
@@ -105,9 +135,12 @@ Item = Annotated[Code, BeforeValidator(_item)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Phone = Annotated[str, StringConstraints(max_length=40), AfterValidator(vault.normal_number)]
 """A telephone number in any common spelling; E.164 once checked."""
-Skills = Annotated[tuple[Annotated[Skill, BeforeValidator(_skill)], ...], Field(max_length=50), AfterValidator(_best)]
-Certificates = Annotated[tuple[Certificate, ...], Field(max_length=50)]
+Skills = Annotated[
+    tuple[Annotated[SkillClaim, BeforeValidator(_skill)], ...], Field(max_length=50), AfterValidator(_best)
+]
+Certificates = Annotated[tuple[CertificateClaim, ...], Field(max_length=50)]
 Language = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})?$", to_lower=True)]
+Channel = Literal["sms", "whatsapp", "email", "webhook"]
 Languages = Annotated[tuple[Language, ...], Field(max_length=20)]
 Availability = Annotated[tuple[Period, ...], Field(max_length=100)]
 TravelLimit = Annotated[float, Field(gt=0, le=2000)]
@@ -169,24 +202,31 @@ class OperationChange(Change):
 
 
 class OrganisationOrder(Order):
-    """`id` is what tokens, responders and lots name; `kind` is government, ngo, community, private …"""
+    """`id` is what tokens, responders and lots name; `kind` is government, ngo, community, private …
+
+    `sectors` are those it works in, `leads` those it leads (codes of `schemas/vocabulary/sectors.csv`); `areas` and
+    `phases` where and when it acts, none: everywhere, always. `may_verify`: the skills and certificates that it may
+    check; null: all of its own people.
+    """
 
     id: Slug
     name: Title
     kind: Word = "ngo"
-    sectors: Annotated[
-        tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{3,6}$")], ...], Field(max_length=30)
-    ] = ()
+    sectors: SectorCodes = ()
+    leads: SectorCodes = ()
     areas: Areas = ()
+    phases: Phases = ()
+    may_verify: MayVerify = None
 
 
 class OrganisationChange(Change):
     name: Title = ""
     kind: Word = ""
-    sectors: Annotated[
-        tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{3,6}$")], ...], Field(max_length=30)
-    ] = ()
+    sectors: SectorCodes = ()
+    leads: SectorCodes = ()
     areas: Areas = ()
+    phases: Phases = ()
+    may_verify: MayVerify = None
     reason: Reason | None = None
 
 
@@ -201,7 +241,12 @@ class Home(BaseModel):
 
 
 class Registration(Order):
-    """A person or a team that can act. Without a token a telephone number is needed."""
+    """A person or a team that can act. Without a token a telephone number is needed.
+
+    `availability` are plain windows, `shifts` those in which they are on duty, `weekly` hours that come again; none of
+    them: at any time. `do_not_send` is taken away from all. `confirm_by` code: a desk or partner passes somebody on
+    whom it did not see; they confirm with the code that is sent to them, and nothing of what they say is proved.
+    """
 
     kind: Literal["person", "team"] = "person"
     name: Name | None = None
@@ -215,6 +260,16 @@ class Registration(Order):
     capacity: Heads = 1
     minimum_team: Heads = 1
     availability: Availability = ()
+    shifts: Availability = ()
+    weekly: Annotated[tuple[Weekly, ...], Field(max_length=20)] = ()
+    do_not_send: DoNotSend = DoNotSend()
+    timezone: Zone = "Asia/Jakarta"
+    transport: Code | None = None
+    rest_h: Annotated[float, Field(ge=0, le=72)] | None = None
+    max_hours_day: Annotated[float, Field(gt=0, le=24)] | None = None
+    channel: Channel | None = None
+    language: Language | None = None
+    confirm_by: Literal["desk", "code"] = "desk"
     operation: OperationId | None = None
     source: Source | None = None
     external_id: ExternalId | None = None
@@ -224,7 +279,43 @@ class Registration(Order):
         found = misfit(self.kind, self.capacity, self.minimum_team)
         if found:
             raise at(found[0], found[1])
+        if self.confirm_by == "code" and self.phone is None:
+            raise at("phone", "a number is needed to send the code to")
         return self
+
+
+class ConfirmOrder(Order):
+    """The code that came by message."""
+
+    code: Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^\d{6}$")]
+
+
+class SessionOrder(Order):
+    """With the number alone a code is sent to it; with the code as well, a token is given."""
+
+    phone: Phone
+    code: Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^\d{6}$")] | None = None
+
+
+class CardSeen(Order):
+    """A registration card that a desk has scanned, and when; perhaps hours ago, without a network."""
+
+    card: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    seen_at: AwareDatetime | None = None
+
+
+class CheckOrder(Order):
+    """What an organisation has checked. A list that is not named: all that is claimed; an empty one: nothing of it."""
+
+    skills: Skills | None = None
+    certificates: Certificates | None = None
+    reason: Reason | None = None
+
+
+class Because(Order):
+    """A reason and nothing else."""
+
+    reason: Reason
 
 
 class ResponderChange(Change):
@@ -239,6 +330,15 @@ class ResponderChange(Change):
     capacity: Heads = 1
     minimum_team: Heads = 1
     availability: Availability = ()
+    shifts: Availability = ()
+    weekly: Annotated[tuple[Weekly, ...], Field(max_length=20)] = ()
+    do_not_send: DoNotSend = DoNotSend()
+    timezone: Zone = "Asia/Jakarta"
+    transport: Code | None = None
+    rest_h: Annotated[float, Field(ge=0, le=72)] | None = None
+    max_hours_day: Annotated[float, Field(gt=0, le=24)] | None = None
+    channel: Channel | None = None
+    language: Language | None = None
     status: Literal["confirmed", "withdrawn"] = "confirmed"
     reason: Reason | None = None
 

@@ -1,33 +1,51 @@
-"""Writes of responders. Each locks what it changes before its events are appended, so they leave in that order."""
+"""Taking in and changing responders. What is changed is locked before its events are appended, so they keep order."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
-import h3
-import orjson
-
 from schemas.responders import (
+    Certificate,
     ResponderConfirmed,
     ResponderRegistered,
     ResponderState,
     ResponderUpdated,
     ResponderWithdrawn,
+    Skill,
 )
+from services.channels import outbound
+from services.registry import codes, proof
 from services.registry.actions import Outcome, Sender, exercises, masked, not_yours, unknown_operation
-from services.registry.bodies import Home, Registration, ResponderChange
-from services.registry.domain import misfit, source_of, taken
-from services.runtime import clock, outbox, vault
+from services.registry.bodies import Registration, ResponderChange
+from services.registry.codes import Addressee
+from services.registry.domain import Standing, misfit, source_of, taken
+from services.registry.responder_rows import (
+    Entry,
+    cell_of,
+    contact_of,
+    entry_of,
+    lock_keys,
+    lock_responders,
+    locked_with_keys,
+    owner,
+    save,
+    seal,
+)
+from services.registry.schedule import Schedule
+from services.runtime import clock, vault
 from services.runtime.auth import Actor
-from services.runtime.db import Row, Tx, from_json
-from services.runtime.problems import Conflict, Fault, Forbidden, Invalid, NotFound
+from services.runtime.db import Tx
+from services.runtime.problems import Conflict, Fault, Forbidden, Invalid
 
-HOME_RESOLUTION = 8
+_PLAIN = (
+    "languages", "travel_limit_km", "availability", "transport", "rest_h", "max_hours_day", "channel", "language",
+)  # fmt: skip
+"""Fields that go from a body into the state as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +65,7 @@ def candidate(order: Registration, sender: Sender) -> Candidate:
     if order.external_id is not None and sender.standing != "public":
         source = source_of(sender.standing, sender.organisation, sender.by, order.source)
         alias = _alias(source, order.external_id)
-    return Candidate(order, contact, alias, _cell(order.location))
+    return Candidate(order, contact, alias, cell_of(order.location))
 
 
 def _alias(source: str, external_id: str) -> str:
@@ -56,40 +74,55 @@ def _alias(source: str, external_id: str) -> str:
     return "x" + digest.hexdigest()[:40]
 
 
-def _cell(home: Home | None) -> str | None:
-    return h3.latlng_to_cell(home.lat, home.lon, HOME_RESOLUTION) if home else None
+def _standing(order: Registration, sender: Sender) -> Standing:
+    """How far this row is trusted: whoever is only passed on speaks for themselves."""
+    return "public" if order.confirm_by == "code" else sender.standing
+
+
+async def limits_of(tx: Tx, organisation: str | None) -> Collection[str] | None:
+    """The skills and certificates that an organisation may check; None: any, for its own people."""
+    if organisation is None:
+        return None
+    found: list[str] | None = await tx.fetchval("SELECT may_verify FROM organisation WHERE id = $1", organisation)
+    return found
 
 
 async def register(tx: Tx, sender: Sender, candidates: Sequence[Candidate]) -> list[Outcome]:
     """Take these registrations, each once: a row is known again by its source's own id, a person by their number.
 
     A row that repeats a known id changes nothing; a known number updates its responder and makes no second one.
+    Whoever is to confirm with a code is sent one, at most one a day for each number.
     """
-    known = await _lock_keys(tx, [key for c in candidates for key in (c.contact_id, c.alias) if key])
-    rows = await _lock_responders(tx, {found for found in known.values() if found})
-    states = {row["responder_id"]: state_of(row, by=sender.by) for row in rows}
+    known = await lock_keys(tx, [key for c in candidates for key in (c.contact_id, c.alias) if key])
+    rows = await lock_responders(tx, {found for found in known.values() if found})
+    entries = {row["responder_id"]: entry_of(row, by=sender.by) for row in rows}
     drills = await exercises(tx, {c.order.operation for c in candidates})
+    limits = await limits_of(tx, sender.organisation) if sender.standing == "partner" else None
     sealed: dict[UUID, tuple[str, dict[str, Any]]] = {}
     outcomes: list[Outcome] = []
-    events: list[ResponderState] = []
+    changed: list[Entry] = []
+    to_confirm: list[tuple[Addressee, str]] = []
     for entry in candidates:
-        if entry.order.operation not in drills:
-            outcomes.append(Outcome("refused", error=unknown_operation(entry.order.operation)))
+        order = entry.order
+        standing = _standing(order, sender)
+        if order.operation not in drills:
+            outcomes.append(Outcome("refused", error=unknown_operation(order.operation)))
             continue
         repeated = known.get(entry.alias) if entry.alias else None
         if repeated is not None:
-            outcomes.append(Outcome("repeated", repeated, states[repeated].status))
+            outcomes.append(Outcome("repeated", repeated, entries[repeated].state.status))
             continue
-        organisation = sender.organisation if sender.standing == "partner" else entry.order.organisation
-        before = states.get(known[entry.contact_id]) if entry.contact_id and known[entry.contact_id] else None
-        if sender.standing == "partner" and entry.order.organisation not in (None, sender.organisation):
+        organisation = sender.organisation if sender.standing == "partner" else order.organisation
+        there = entries.get(known[entry.contact_id]) if entry.contact_id and known[entry.contact_id] else None
+        if sender.standing == "partner" and order.organisation not in (None, sender.organisation):
             outcomes.append(Outcome("refused", error=not_yours("/organisation")))
             continue
-        if before is not None:
+        if there is not None:
+            before = there.state
             verdict = taken(
-                sender.standing,
+                standing,
                 organisation,
-                entry.order.kind,
+                order.kind,
                 known_kind=before.kind,
                 known_status=before.status,
                 known_organisation=before.organisation,
@@ -100,23 +133,26 @@ async def register(tx: Tx, sender: Sender, candidates: Sequence[Candidate]) -> l
                 continue
             if verdict == "keep":
                 outcomes.append(Outcome("kept", before.responder_id, "unconfirmed"))
+                to_confirm += _to_confirm(entry, before)
                 continue
-        event = _registered(entry, before, sender, organisation, drills[entry.order.operation])
-        changed = before is None or _differs(before, event)
-        if changed:
-            events.append(event)
-        states[event.responder_id] = event
+        after = _registered(entry, there, sender, standing, organisation, drills[order.operation], limits)
+        state = after.state
+        if there is None or differs(there, after):
+            changed.append(after)
+        entries[state.responder_id] = after
         for key in (entry.contact_id, entry.alias):
             if key:
-                known[key] = event.responder_id
-        there = sealed[event.responder_id][1] if event.responder_id in sealed else None
-        if there is None and before is not None and not _whole(entry.order):
-            there = await contact_of(tx, event.responder_id)
-        sealed[event.responder_id] = (_owner(event), (there or {}) | _private(entry.order))
-        what: Literal["made", "updated"] = "made" if before is None else "updated"
-        outcomes.append(Outcome(what, event.responder_id, event.status))
-    await _store(tx, [states[event_id] for event_id in dict.fromkeys(event.responder_id for event in events)])
-    await _seal(tx, sealed)
+                known[key] = state.responder_id
+        private = sealed[state.responder_id][1] if state.responder_id in sealed else None
+        if private is None and there is not None and not _whole(order):
+            private = await contact_of(tx, state.responder_id)
+        sealed[state.responder_id] = (owner(state), (private or {}) | _private(order))
+        what: Literal["made", "updated"] = "made" if there is None else "updated"
+        outcomes.append(Outcome(what, state.responder_id, state.status))
+        if standing == "public":
+            to_confirm += _to_confirm(entry, state)
+    await save(tx, changed)
+    await seal(tx, sealed)
     await tx.execute(
         "UPDATE known_as SET responder_id = t.responder_id FROM unnest($1::text[], $2::uuid[]) AS t(key, responder_id) "
         "WHERE known_as.key = t.key AND known_as.responder_id IS NULL",
@@ -125,27 +161,63 @@ async def register(tx: Tx, sender: Sender, candidates: Sequence[Candidate]) -> l
     )
     if any(outcome.what == "refused" for outcome in outcomes):
         await tx.execute("DELETE FROM known_as WHERE key = ANY($1) AND responder_id IS NULL", list(known))
-    await outbox.append(tx, events)
+    await send_codes(tx, to_confirm)
     return outcomes
 
 
+def _to_confirm(entry: Candidate, state: ResponderState) -> list[tuple[Addressee, str]]:
+    if entry.contact_id is None or entry.order.phone is None:
+        return []
+    language = entry.order.language or state.language
+    return [(Addressee(state.responder_id, entry.contact_id, language or "id"), entry.order.phone)]
+
+
+async def send_codes(tx: Tx, people: Sequence[tuple[Addressee, str]]) -> None:
+    """Send each of these numbers a code, unless it got one within a day."""
+    numbers = {person.contact_id: number for person, number in people}
+    now = clock.now()
+    await outbound.enqueue(
+        tx,
+        [
+            outbound.Message(
+                about=f"code:{sent.to.contact_id}:{now.isoformat()}",
+                contact=sent.to.contact_id,
+                to=numbers[sent.to.contact_id],
+                template="confirm_code",
+                values={"code": sent.code},
+                language=sent.to.language,
+                kind="code",
+                expires_at=now + codes.LIVES,
+            )
+            for sent in await codes.issue(tx, [person for person, _ in people])
+        ],
+    )
+
+
 def _registered(
-    entry: Candidate, before: ResponderState | None, sender: Sender, organisation: str | None, exercise: bool
-) -> ResponderState:
+    entry: Candidate,
+    there: Entry | None,
+    sender: Sender,
+    standing: Standing,
+    organisation: str | None,
+    exercise: bool,
+    limits: Collection[str] | None,
+) -> Entry:
     """The responder after this registration. What it does not name stays as it was known."""
     order = entry.order
-    trusted = sender.standing != "public"
-    if before is None:
+    trusted = standing != "public"
+    if there is None:
         model: type[ResponderState] = ResponderConfirmed if trusted else ResponderRegistered
         # Not ordered by time: the age of an id would tell whoever types a number that it was known before.
         fields: dict[str, Any] = {"responder_id": uuid4(), "operation": order.operation}
         named = set(Registration.model_fields)
     else:
+        before = there.state
         if trusted:
             model = ResponderUpdated if before.status == "confirmed" else ResponderConfirmed
         else:
             model = ResponderUpdated if before.status == "unconfirmed" else ResponderRegistered
-        fields = before.model_dump()
+        fields = _fields(before)
         named = order.model_fields_set
         organisation = organisation or before.organisation
         if order.operation is None or (exercise and not before.exercise):
@@ -153,18 +225,15 @@ def _registered(
             fields["operation"], exercise = before.operation, before.exercise
         else:
             fields["operation"] = order.operation
-    fields |= {
-        name: getattr(order, name)
-        for name in ("skills", "certificates", "languages", "travel_limit_km", "availability")
-        if name in named
-    }
+    fields |= {name: getattr(order, name) for name in _PLAIN if name in named}
+    fields |= _claims(order, named, there.state if there else None, sender.by if trusted else None, limits)
     # These three are one statement about who comes: half of it would contradict the other half.
     fields |= {"kind": order.kind, "capacity": order.capacity, "minimum_team": order.minimum_team}
     if entry.home_cell:
         fields["home_cell"] = entry.home_cell
     if entry.contact_id:
         fields["contact_id"] = entry.contact_id
-    return model(
+    state = model(
         **fields
         | {
             "status": "confirmed" if trusted else "unconfirmed",
@@ -174,12 +243,45 @@ def _registered(
             "reason": None,
         }
     )
+    return Entry(state, _schedule(order, named, there.schedule if there else Schedule()))
 
 
-def _differs(before: ResponderState, after: ResponderState) -> bool:
-    """Whether anything that others know of the responder changed."""
-    told = {"by", "reason"}
-    return before.model_dump(exclude=told) != after.model_dump(exclude=told)
+def _fields(state: ResponderState) -> dict[str, Any]:
+    """The state's fields as they are, without turning their parts into plain values."""
+    return {name: getattr(state, name) for name in ResponderState.model_fields}
+
+
+def _claims(
+    order: Registration | ResponderChange,
+    named: Collection[str],
+    before: ResponderState | None,
+    by: str | None,
+    limits: Collection[str] | None,
+) -> dict[str, Any]:
+    """Skills and certificates of a body, as far as it names them: what counts, and what is only claimed."""
+    fields: dict[str, Any] = {}
+    if "skills" in named:
+        told = [Skill(skill=one.skill, level=one.level) for one in order.skills]
+        counting, claimed = proof.weigh_skills(told, before.skills if before else (), by, limits)
+        fields |= {"skills": counting, "claimed_skills": claimed}
+    if "certificates" in named:
+        papers = [
+            Certificate(**one.model_dump(exclude={"issuer"}), issuer=masked(one.issuer)) for one in order.certificates
+        ]
+        held, more = proof.weigh_certificates(papers, before.certificates if before else (), by, limits)
+        fields |= {"certificates": held, "claimed_certificates": more}
+    return fields
+
+
+def _schedule(order: Registration | ResponderChange, named: Collection[str], before: Schedule) -> Schedule:
+    changes = {name: getattr(order, name) for name in Schedule.model_fields if name in named}
+    return before.model_copy(update=changes) if changes else before
+
+
+def differs(before: Entry, after: Entry) -> bool:
+    """Whether anything that is known of the responder changed, beside who said so."""
+    told = {"by": "", "reason": None}
+    return before.schedule != after.schedule or _fields(before.state) | told != _fields(after.state) | told
 
 
 def _whole(order: Registration) -> bool:
@@ -198,139 +300,14 @@ def _private(order: Registration | ResponderChange) -> dict[str, Any]:
     return given
 
 
-def _owner(state: ResponderState) -> str:
-    """Whose vault key it is: the contact id, so that a number's owner is erased by it; the responder's own id else."""
-    return state.contact_id or f"responder:{state.responder_id}"
-
-
-async def _lock_keys(tx: Tx, keys: Sequence[str]) -> dict[str, UUID | None]:
-    """Claim these keys in one order for all writers, so that two of them wait for one another and never dead-lock."""
-    if not keys:
-        return {}
-    rows = await tx.fetch(
-        "INSERT INTO known_as (key) SELECT key FROM unnest($1::text[]) AS key ORDER BY key "
-        "ON CONFLICT (key) DO UPDATE SET key = excluded.key RETURNING key, responder_id",
-        sorted(set(keys)),
-    )
-    return {row["key"]: row["responder_id"] for row in rows}
-
-
-async def _lock_responders(tx: Tx, responder_ids: set[UUID]) -> list[Row]:
-    if not responder_ids:
-        return []
-    return await tx.fetch(
-        "SELECT * FROM responder WHERE responder_id = ANY($1) ORDER BY responder_id FOR UPDATE", list(responder_ids)
-    )
-
-
-async def _store(tx: Tx, states: Sequence[ResponderState]) -> None:
-    if not states:
-        return
-    await tx.execute(
-        """
-        INSERT INTO responder (responder_id, kind, status, contact_id, organisation, operation, exercise, home_cell,
-                               profile, made_at, updated_at)
-        SELECT *, $10::timestamptz, $10
-        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::boolean[], $8::text[],
-                    $9::jsonb[])
-        ON CONFLICT (responder_id) DO UPDATE
-            SET kind = excluded.kind, status = excluded.status, contact_id = excluded.contact_id,
-                organisation = excluded.organisation, operation = excluded.operation, exercise = excluded.exercise,
-                home_cell = excluded.home_cell, profile = excluded.profile, updated_at = excluded.updated_at
-        """,
-        [state.responder_id for state in states],
-        [state.kind for state in states],
-        [state.status for state in states],
-        [state.contact_id for state in states],
-        [state.organisation for state in states],
-        [state.operation for state in states],
-        [state.exercise for state in states],
-        [state.home_cell for state in states],
-        [state.model_dump_json(include=_PROFILE) for state in states],
-        clock.now(),
-    )
-
-
-_PROFILE = {
-    "skills",
-    "certificates",
-    "languages",
-    "travel_limit_km",
-    "capacity",
-    "minimum_team",
-    "availability",
-}
-
-
-def state_of(row: Row, by: str) -> ResponderState:
-    """A row as the state that its next event starts from."""
-    columns = ("responder_id", "kind", "status", "contact_id", "organisation", "operation", "exercise", "home_cell")
-    return ResponderState(**{name: row[name] for name in columns}, **from_json(row["profile"]), by=by)
-
-
-async def _seal(tx: Tx, sealed: dict[UUID, tuple[str, dict[str, Any]]]) -> None:
-    held = {responder_id: entry for responder_id, entry in sealed.items() if entry[1]}
-    if not held:
-        return
-    keys = await vault.keys(tx, [owner for owner, _ in held.values()])
-    await tx.execute(
-        "INSERT INTO contact (responder_id, owner, sealed) SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[]) "
-        "ON CONFLICT (responder_id) DO UPDATE SET owner = excluded.owner, sealed = excluded.sealed",
-        list(held),
-        [owner for owner, _ in held.values()],
-        [vault.seal_with(keys[owner], owner, orjson.dumps(private)) for owner, private in held.values()],
-    )
-
-
-async def contact_of(tx: Tx, responder_id: UUID) -> dict[str, Any]:
-    """Name, number and exact home of a responder, as far as they are known; for their own eyes and a desk's."""
-    row = await tx.fetchrow("SELECT owner, sealed FROM contact WHERE responder_id = $1", responder_id)
-    if row is None:
-        return {}
-    value = await vault.unseal(tx, row["owner"], row["sealed"])
-    found: dict[str, Any] = {} if value is None else orjson.loads(value)
-    return found
-
-
-async def responder_row(tx: Tx, responder_id: UUID, actor: Actor) -> Row:
-    """A responder whom the actor may see.
-
-    Raises
-    ------
-    NotFound
-        There is none, or it was erased.
-    Forbidden
-        It is another's profile, or another organisation's.
-    """
-    if actor.role == "partner":
-        Sender.of(actor)
-    else:
-        actor.require("responder", "field", "operator", "auditor")
-    if actor.role == "responder" and actor.subject != str(responder_id):
-        raise Forbidden("a responder sees its own profile only")
-    row = await tx.fetchrow("SELECT * FROM responder WHERE responder_id = $1 AND erased_at IS NULL", responder_id)
-    if row is None:
-        raise NotFound(f"there is no responder {responder_id}")
-    if actor.role == "partner" and row["organisation"] != actor.organisation:
-        raise Forbidden("this responder is not of the token's organisation")
-    return row
-
-
-async def _locked_with_keys(
-    tx: Tx, actor: Actor, responder_id: UUID, more: Sequence[str] = ()
-) -> tuple[Row, dict[str, UUID | None]]:
-    """A responder that the actor may change, locked, with the keys by which it is known again."""
-    before = await responder_row(tx, responder_id, actor)
-    keys = await tx.fetch("SELECT key FROM known_as WHERE responder_id = $1", responder_id)
-    known = await _lock_keys(tx, [*(row["key"] for row in keys), *more])
-    rows = await _lock_responders(tx, {responder_id})
-    if not rows or rows[0]["erased_at"] is not None or rows[0]["contact_id"] != before["contact_id"]:
-        raise Conflict("this responder was changed at the same moment; please try again")
-    return rows[0], known
+def refuse_auditor(actor: Actor) -> None:
+    if actor.role == "auditor":
+        raise Forbidden("an auditor reads and changes nothing")
 
 
 async def change_responder(tx: Tx, actor: Actor, responder_id: UUID, change: ResponderChange) -> ResponderState:
-    """Change a responder; `status` confirmed by a desk is its confirmation.
+    """Change a responder. `status` confirmed by a desk says that the desk has seen them and their papers, so what they
+    claimed counts from then on.
 
     Raises
     ------
@@ -340,8 +317,7 @@ async def change_responder(tx: Tx, actor: Actor, responder_id: UUID, change: Res
     Invalid
         What results does not go together.
     """
-    if actor.role == "auditor":
-        raise Forbidden("an auditor reads and changes nothing")
+    refuse_auditor(actor)
     changes = change.changes()
     if actor.role == "responder":
         for name in ("phone", "organisation"):
@@ -352,16 +328,20 @@ async def change_responder(tx: Tx, actor: Actor, responder_id: UUID, change: Res
     if actor.role == "partner" and changes.get("organisation", actor.organisation) != actor.organisation:
         raise not_yours("/organisation")
     new_contact = vault.contact_id(change.phone) if change.phone else None
-    row, known = await _locked_with_keys(tx, actor, responder_id, [new_contact] if new_contact else [])
-    before = state_of(row, by=actor.name)
-    fields = before.model_dump() | {
-        name: value for name, value in changes.items() if name not in ("name", "phone", "location")
-    }
+    row, known = await locked_with_keys(tx, actor, responder_id, [new_contact] if new_contact else [])
+    there = entry_of(row, by=actor.name)
+    before = there.state
+    by = None if actor.role == "responder" else actor.name
+    limits = await limits_of(tx, actor.organisation) if actor.role == "partner" else None
+    # What is asked for by name goes in as it is; skills and certificates are weighed, the schedule stands apart.
+    plain = {*_PLAIN, "organisation", "capacity", "minimum_team", "status"}
+    fields = _fields(before) | {name: value for name, value in changes.items() if name in plain}
+    fields |= _claims(change, changes.keys(), before, by, limits)
     found = misfit(fields["kind"], fields["capacity"], fields["minimum_team"])
     if found:
         raise Invalid(f"/{found[0]}: {found[1]}", [Fault(f"/{found[0]}", found[1])])
     if "location" in changes:
-        fields["home_cell"] = _cell(change.location)
+        fields["home_cell"] = cell_of(change.location)
     if "phone" in changes:
         fields["contact_id"] = new_contact
     if new_contact and known[new_contact] not in (None, responder_id):
@@ -369,26 +349,45 @@ async def change_responder(tx: Tx, actor: Actor, responder_id: UUID, change: Res
     model: type[ResponderState] = ResponderUpdated
     if fields["status"] != before.status:
         model = ResponderConfirmed if fields["status"] == "confirmed" else ResponderWithdrawn
-    after = model(**fields | {"by": actor.name, "reason": masked(change.reason)})
+    if by is not None and changes.get("status") == "confirmed":
+        fields |= checked(fields, by, limits)
+    state = model(**fields | {"by": actor.name, "reason": masked(change.reason)})
+    after = replace(there, state=state, schedule=_schedule(change, changes.keys(), there.schedule))
     if {"name", "phone", "location"} & changes.keys():
         private = await contact_of(tx, responder_id)
         for name in ("name", "phone", "location"):
             if name in changes:
                 private.pop(name, None)
         private |= _private(change)
-        if before.contact_id != after.contact_id:
+        if before.contact_id != state.contact_id:
             # Sealed anew under the key of the new number; that of the old one is nobody's any more.
-            await vault.erase(tx, _owner(before))
+            await vault.erase(tx, owner(before))
             if before.contact_id:
                 await tx.execute("DELETE FROM known_as WHERE key = $1", before.contact_id)
+                await tx.execute("DELETE FROM code WHERE contact_id = $1", before.contact_id)
+                await outbound.forget(tx, before.contact_id)
         await tx.execute("DELETE FROM contact WHERE responder_id = $1", responder_id)
-        await _seal(tx, {responder_id: (_owner(after), private)})
-    if _differs(before, after):
-        await _store(tx, [after])
+        await seal(tx, {responder_id: (owner(state), private)})
+    if differs(there, after):
+        await save(tx, [after])
         if new_contact:
             await tx.execute("UPDATE known_as SET responder_id = $2 WHERE key = $1", new_contact, responder_id)
-        await outbox.append(tx, [after])
-    return after
+    return state
+
+
+def checked(fields: dict[str, Any], by: str, limits: Collection[str] | None) -> dict[str, Any]:
+    """All that is claimed, as seen by `by` where it may judge that."""
+    skills, claimed = proof.check(fields["skills"], fields["claimed_skills"], None, by, limits)
+    papers: Sequence[Certificate] = fields["claimed_certificates"]
+    seen = [one for one in papers if proof.may_check(one.code, limits)]
+    held = {one.code: one for one in fields["certificates"]}
+    held |= {one.code: one.model_copy(update={"verified_by": by}) for one in seen}
+    return {
+        "skills": skills,
+        "claimed_skills": claimed,
+        "certificates": tuple(held.values()),
+        "claimed_certificates": tuple(one for one in papers if one not in seen),
+    }
 
 
 async def erase_responder(tx: Tx, actor: Actor, responder_id: UUID) -> None:
@@ -397,15 +396,16 @@ async def erase_responder(tx: Tx, actor: Actor, responder_id: UUID) -> None:
     What stays is the id, which the events name, and the keyed hashes of lists that named the person: a list that is
     sent again must not bring them back.
     """
-    if actor.role == "auditor":
-        raise Forbidden("an auditor reads and changes nothing")
-    row, _ = await _locked_with_keys(tx, actor, responder_id)
-    before = state_of(row, by=actor.name)
+    refuse_auditor(actor)
+    row, _ = await locked_with_keys(tx, actor, responder_id)
+    before = entry_of(row, by=actor.name).state
     contact = await tx.fetchval("DELETE FROM contact WHERE responder_id = $1 RETURNING owner", responder_id)
-    for owner in {contact, before.contact_id, _owner(before)} - {None}:
-        await vault.erase(tx, str(owner))
+    for whose in {contact, before.contact_id, owner(before)} - {None}:
+        await vault.erase(tx, str(whose))
+    await tx.execute("DELETE FROM code WHERE responder_id = $1", responder_id)
     if before.contact_id:
         await tx.execute("DELETE FROM known_as WHERE key = $1", before.contact_id)
+        await outbound.forget(tx, before.contact_id)
     gone = ResponderWithdrawn(
         responder_id=responder_id,
         kind=before.kind,
@@ -415,6 +415,5 @@ async def erase_responder(tx: Tx, actor: Actor, responder_id: UUID) -> None:
         by=actor.name,
         reason="erased",
     )
-    await _store(tx, [gone])
+    await save(tx, [Entry(gone, Schedule())])
     await tx.execute("UPDATE responder SET erased_at = $2 WHERE responder_id = $1", responder_id, clock.now())
-    await outbox.append(tx, [gone])

@@ -386,3 +386,31 @@ def test_a_province_point_lies_in_its_province() -> None:
         assert point is not None
         # 0.01 degrees of rounding may carry a point on a small island just over its coarse shore.
         assert shape(feature["geometry"]).buffer(0).distance(Point(point)) < 0.011
+
+
+def test_units_are_converted_by_the_table_and_never_guessed() -> None:
+    assert vocabulary.converted("rice", 2, "tonne") == 2000
+    assert vocabulary.converted("rice", 7, "kg") == 7
+    assert vocabulary.converted("rice", 2, "sack") is None
+    assert vocabulary.converted("boat", 2, "dozen") is None
+    assert vocabulary.units_of("mask") == ("piece", "dozen", "gross")
+    assert vocabulary.serves("family_kit") == 5
+    assert vocabulary.serves("excavator") is None
+
+
+def test_tables_about_words_name_only_words_that_there_are() -> None:
+    for name in ("conversions.csv", "serves.csv"):
+        assert {row["code"] for row in rows(FOLDER / name)} <= set(vocabulary.items())
+    for row in rows(FOLDER / "conversions.csv"):
+        assert int(row["factor"]) > 1
+        assert row["unit"] != vocabulary.unit(row["code"])
+    assert set(vocabulary.skill_kinds()) <= set(vocabulary.skills())
+    assert all(kind.insarag or kind.nims for kind in vocabulary.skill_kinds().values())
+
+
+def test_indonesias_eight_sectors_are_mapped_to_ochas() -> None:
+    ocha = {sector.code for sector in vocabulary.sectors() if sector.scheme == "ocha"}
+    bnpb = [sector for sector in vocabulary.sectors() if sector.scheme == "bnpb"]
+    assert ocha == SECTORS
+    assert len(bnpb) == 8
+    assert {code for sector in bnpb for code in sector.ocha} == ocha
