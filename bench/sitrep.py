@@ -26,7 +26,7 @@ from gotong.local.folders import scratch_folder
 from gotong.local.postgres import Postgres
 from services.runtime.db import Database
 from services.runtime.migrations import migrate_all
-from services.sitrep import domain, log, reporting
+from services.sitrep import checkpoints, document, domain, log, reporting
 from services.sitrep.domain import Scope
 
 SEED = 20261124
@@ -38,14 +38,22 @@ SCOPES = {
 }
 
 
-async def write(db: Database, told: Sequence[Told]) -> float:
+async def write(db: Database, told: Sequence[Told], batch: int = BATCH) -> float:
     """Append in batches as the worker does; returns the seconds."""
     envelopes = [each.envelope() for each in told]
     began = time.perf_counter()
-    for at in range(0, len(envelopes), BATCH):
+    for at in range(0, len(envelopes), batch):
         async with db.tx() as tx:
-            await log.append(tx, envelopes[at : at + BATCH])
+            await log.append(tx, envelopes[at : at + batch])
     return time.perf_counter() - began
+
+
+async def keep_checkpoints(db: Database) -> tuple[int, float]:
+    """Make the checkpoints that are due, as the worker's loop does; returns how many, and the seconds."""
+    made, began = 0, time.perf_counter()
+    while await checkpoints.keep_up(db):
+        made += 1
+    return made, time.perf_counter() - began
 
 
 async def bare_copy(db: Database, count: int) -> float:
@@ -76,8 +84,8 @@ async def report_seconds(db: Database, instants: Sequence[Any], scope: Scope) ->
         began = time.perf_counter()
         async with db.tx() as tx:
             position = await log.position_at(tx, instant)
-            document = await reporting.document(tx, position, scope, exact=True)
-        reporting.rendered(document, "json", "id")
+            report = await reporting.document(tx, position, scope, exact=True)
+        reporting.rendered(report, "json", "id")
         found.append(time.perf_counter() - began)
     return found
 
@@ -92,7 +100,8 @@ async def fold_seconds(db: Database) -> float:
             page = await log.entries(tx, at, last)
             domain.fold(page, state)
             at = page[-1].position
-    reporting.rendered(domain.report(domain.picture(state, Scope()), Scope(), exact=True), "json", "id")
+    found = reporting.found_in(state, Scope(), domain.State())
+    reporting.rendered(document.report(found, Scope(), exact=True), "json", "id")
     return time.perf_counter() - began
 
 
@@ -134,7 +143,8 @@ async def measure(events: int, instants: int) -> dict[str, Any]:
 
 
 async def _measure(db: Database, events: int, instants: int) -> dict[str, Any]:
-    story = Story(SEED)
+    # Three seconds at most between two events: two million of them are five weeks, not years.
+    story = Story(SEED, pace_s=3)
     source = story.events(events * 10)
     result: dict[str, Any] = {
         "bench": "sitrep",
@@ -144,13 +154,16 @@ async def _measure(db: Database, events: int, instants: int) -> dict[str, Any]:
     }
     seconds = await write(db, list(itertools.islice(source, events)))
     copied = await bare_copy(db, min(events, 20_000))
+    made, seconds_each = await keep_checkpoints(db)
     small = await at_size(db, instants)
     small["fold_s"] = round(await fold_seconds(db), 3)
     while True:  # a slice at a time: the events of the large size need not stand in memory together
         told = list(itertools.islice(source, 20_000))
         if not told:
             break
-        await write(db, told)
+        await write(db, told, 2 * checkpoints.EVERY)
+        await keep_checkpoints(db)
+        print(f"{told[-1].time:%d %B}", file=sys.stderr)
     async with db.tx() as tx:
         await tx.execute("ANALYZE")
     large = await at_size(db, instants)
@@ -159,6 +172,11 @@ async def _measure(db: Database, events: int, instants: int) -> dict[str, Any]:
         "events_per_s": round(rate),
         "bare_copy_events_per_s": round(ceiling),
         "ratio": round(rate / ceiling, 3),
+    }
+    result["checkpoints"] = {
+        "made": made,
+        "every": checkpoints.EVERY,
+        "seconds_each": round(seconds_each / max(made, 1), 4),
     }
     result["report"] = {"at_n": small, "at_10n": large}
     result["growth"] = {

@@ -9,9 +9,17 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from schemas.assignments import AssignmentAbandoned, AssignmentDelivered, AssignmentMade, AssignmentStarted
+from schemas.assignments import (
+    AssignmentAbandoned,
+    AssignmentDelivered,
+    AssignmentMade,
+    AssignmentOverdue,
+    AssignmentStarted,
+    AssignmentState,
+)
 from schemas.event import Event, Meta
 from schemas.incidents import IncidentClosed, IncidentMerged, IncidentMoved, IncidentOpened, IncidentUpdated
 from schemas.ledger import LedgerChanged
@@ -20,7 +28,9 @@ from schemas.offers import OfferAccepted, OfferDeclined, OfferMade
 from schemas.operations import DeclaredStatus, OperationOpened, OperationUpdated
 from schemas.reports import ReportLinked, ReportPlaced, ReportReceived, ReportRetracted, ReportUnlinked
 from schemas.responders import ResponderConfirmed, ResponderRegistered
+from schemas.sites import AgeCount, Headcount, SiteClosed, SiteCounted, SiteOpened
 from schemas.values import Damage, Location, PeopleCount, Period, Point
+from schemas.warnings import WarningArea, WarningIssued, WarningMessage
 from services.runtime.cloudevents import Envelope
 
 START = datetime(2026, 11, 20, 1, 0, tzinfo=UTC)
@@ -57,9 +67,13 @@ class Told:
 class Story:
     """Tells events one after another, keeping each aggregate's state so that they fit together."""
 
-    def __init__(self, seed: int, operations: tuple[tuple[str, bool], ...] = OPERATIONS) -> None:
+    def __init__(
+        self, seed: int, operations: tuple[tuple[str, bool], ...] = OPERATIONS, *, pace_s: int = 600, posts: int = 40
+    ) -> None:
+        """`pace_s`: the longest time between two events. `posts`: how many evacuation posts are opened at most."""
         self.random = random.Random(seed)
         self.operations = operations
+        self.pace_s, self.most_posts = pace_s, posts
         self.time = START
         self.sequences: dict[tuple[str, str], int] = {}
         self.reports: list[ReportReceived] = []
@@ -68,13 +82,14 @@ class Story:
         self.ledgers: dict[UUID, LedgerChanged] = {}
         self.offers: list[OfferMade] = []
         self.responders: list[ResponderRegistered] = []
+        self.sites: list[SiteOpened] = []
 
     def uuid(self) -> UUID:
         return UUID(int=self.random.getrandbits(128), version=4)
 
     def tell(self, event: Event) -> Told:
         """The event as its producer would send it: the next sequence of its subject, time running on."""
-        self.time += timedelta(seconds=self.random.randint(0, 600))
+        self.time += timedelta(seconds=self.random.randint(0, self.pace_s))
         subject = (event.topic, event.subject_value)
         self.sequences[subject] = self.sequences.get(subject, 0) + 1
         return Told(event, self.sequences[subject], self.time, str(self.uuid()))
@@ -107,7 +122,8 @@ class Story:
             + [self.offer] * 3
             + [self.offer_answered] * 2
             + [self.assignment] * 2
-            + [self.responder, self.responder, self.placed, self.retracted, self.unlinked, self.operation]
+            + [self.responder, self.responder, self.placed, self.retracted, self.unlinked, self.operation, self.site]
+            + [self.warning]
         )
         told = 0
         while told < count:
@@ -139,7 +155,9 @@ class Story:
             else None,
             hazard="flood",
             observed_at=self.time,
-            origin="/files/test",
+            people=self._people() if self.random.random() < 0.5 else None,
+            reporter_kind=self.random.choice(["citizen", "citizen", "official"]),
+            origin=self.random.choice(["/files/test", "/partners/pmi", "web"]),
         )
         self.reports.append(event)
         return event
@@ -310,7 +328,17 @@ class Story:
         if not self.offers:
             return None
         offer = self.random.choice(self.offers)
-        kind = self.random.choice([AssignmentMade, AssignmentStarted, AssignmentDelivered, AssignmentAbandoned])
+        kinds: list[type[AssignmentState]] = [
+            AssignmentMade,
+            AssignmentStarted,
+            AssignmentDelivered,
+            AssignmentAbandoned,
+            AssignmentOverdue,
+        ]
+        kind = self.random.choice(kinds)
+        late: dict[str, Any] = (
+            {"level": 1, "due_at": self.time, "heard_at": self.time} if kind is AssignmentOverdue else {}
+        )
         return kind(
             operation=offer.operation,
             exercise=offer.exercise,
@@ -319,9 +347,10 @@ class Story:
             responder_id=offer.responder_id,
             organisation=offer.organisation,
             quantity=1,
-            state=kind.type.split(".")[2],
+            state="started" if late else kind.type.split(".")[2],
             period=offer.window,
             by="operator:test",
+            **late,
         )
 
     def responder(self) -> Event:
@@ -338,6 +367,57 @@ class Story:
         )
         self.responders.append(event)
         return event
+
+    def site(self) -> Event:
+        if self.sites and (len(self.sites) >= self.most_posts or self.random.random() < 0.6):
+            known = self.random.choice(self.sites)
+            if self.random.random() < 0.1:
+                return SiteClosed(**known.model_dump() | {"status": "closed", "closed_at": self.time})
+            female, male = self.random.randint(0, 90), self.random.randint(0, 90)
+            count = Headcount(
+                count_id=self.uuid(),
+                counted_at=self.time,
+                people=female + male,
+                female=female,
+                male=male,
+                ages=(AgeCount(band="0-4", people=female // 3),),
+                by="field:test",
+            )
+            return SiteCounted(**known.model_dump() | {"headcount": count, "counted": count, "counts": 1})
+        event = SiteOpened(
+            **self._operation(),
+            site_id=self.uuid(),
+            code=f"P{len(self.sites) + 1}",
+            name=f"Posko SDN {len(self.sites) + 1}",
+            point=Point(lon=107.6, lat=-6.9),
+            admin=self.random.choice(AREAS),
+            capacity=self._maybe(200),
+            opened_at=self.time,
+            by="operator:test",
+        )
+        self.sites.append(event)
+        return event
+
+    def warning(self) -> Event:
+        west, south = self.random.uniform(106, 107.4), self.random.uniform(-7, -6.6)
+        ring = ((west, south), (west + 0.5, south), (west + 0.5, south + 0.5), (west, south + 0.5), (west, south))
+        return WarningIssued(
+            warning_id=self.uuid(),
+            message=WarningMessage(identifier=str(self.uuid()), sender="bmkg", sent_at=self.time, type="alert"),
+            state="active",
+            status="actual",
+            hazard="flood",
+            severity=3,
+            urgency="immediate",
+            certainty="likely",
+            effective_at=self.time,
+            expires_at=self.time + timedelta(hours=6),
+            area=WarningArea(polygons=(ring,)),
+            origin="bmkg",
+            signature="none",
+            messages=1,
+            by="feed:test",
+        )
 
     def operation(self) -> Event:
         name, exercise = self.random.choice(self.operations)

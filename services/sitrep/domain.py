@@ -1,18 +1,18 @@
-"""What a situation report counts, and how: a pure fold over the log, and the report made from its picture.
+"""What a prefix of the log amounts to: a pure fold to the newest view of every subject.
 
-`fold` is the definition. The read models (projections.py) give the same `Picture` faster; a test holds the two
-equal, byte for byte, at any position.
+`fold` and `tally.whole` are the definition of every figure. The read models with their checkpoints (checkpoints.py)
+give the same tally without reading the log; a test holds the two equal at any position.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from schemas.assignments import AssignmentState
+from schemas.assignments import AssignmentOverdue, AssignmentState
 from schemas.event import Event
 from schemas.incidents import IncidentState
 from schemas.ledger import LedgerChanged
@@ -21,8 +21,9 @@ from schemas.offers import OfferState
 from schemas.operations import OperationState
 from schemas.reports import ReportEvent, ReportLinked, ReportPlaced, ReportReceived, ReportRetracted, ReportUnlinked
 from schemas.responders import ResponderState
-from schemas.values import STANDING
+from schemas.sites import SiteState
 from schemas.vocabulary import split, to_scheme
+from schemas.warnings import WarningState
 
 PEOPLE = ("affected", "displaced", "injured", "dead", "missing")
 DAMAGE = (
@@ -33,7 +34,6 @@ DAMAGE = (
     "houses_damaged",
     "public_facilities_damaged",
 )
-TOP_INCIDENTS = 10
 RECENT = timedelta(hours=24)
 UNDER_WAY = ("made", "started", "arrived")
 
@@ -120,6 +120,15 @@ class ReportView:
     admin_sequence: int = -1
     incident_id: UUID | None = None
     link_sequence: int = -1
+    # What it says of people and who says so; `statement`: area, day and file of a row of an official file.
+    said_by: str | None = None
+    statement: str | None = None
+    observed_at: datetime | None = None
+    affected: int | None = None
+    displaced: int | None = None
+    injured: int | None = None
+    dead: int | None = None
+    missing: int | None = None
 
 
 def report_after(view: ReportView, entry: Entry) -> ReportView:
@@ -129,7 +138,7 @@ def report_after(view: ReportView, entry: Entry) -> ReportView:
     if sequence > view.operation_sequence:
         view = replace(view, operation=entry.operation, exercise=entry.exercise, operation_sequence=sequence)
     if isinstance(event, ReportReceived):
-        view = replace(view, received_at=entry.time)
+        view = replace(view, received_at=entry.time, **_said(event))
     if isinstance(event, ReportRetracted):
         view = replace(view, retracted=True)
     if isinstance(event, ReportReceived | ReportPlaced) and sequence > view.admin_sequence:
@@ -142,6 +151,291 @@ def report_after(view: ReportView, entry: Entry) -> ReportView:
     return view
 
 
+def _said(event: ReportReceived) -> dict[str, Any]:
+    """The report's figures of people, with who says so; nothing where it names none."""
+    figures = {name: getattr(event.people, name, None) for name in PEOPLE}
+    if all(count is None for count in figures.values()):
+        return {}
+    statement = None
+    if event.reporter_kind == "official":
+        by, area = "official", event.location.admin if event.location is not None else None
+        statement = f"{area}|{event.observed_at:%Y-%m-%d}|{event.origin}"
+    else:
+        by = "organisation" if event.origin.startswith("/partners/") else "public"
+    return {"said_by": by, "statement": statement, "observed_at": event.observed_at, **figures}
+
+
+EVIDENCE = ("reported", "corroborated", "field_checked", "official")
+
+
+def levels_of(event: IncidentState) -> str | None:
+    """How far each figure of the incident is believed, in letters; None where no fact is told apart."""
+    if not event.facts:
+        return None
+    facts = [f"people.{name}" for name in PEOPLE] + [f"damage.{name}" for name in DAMAGE]
+    return "".join(event.facts.get(fact, event.evidence)[0] for fact in facts)
+
+
+# Views: the newest of a subject, with what a report counts of it; the read tables have the same columns
+
+
+@dataclass(frozen=True, slots=True)
+class OperationView:
+    """An operation as the head of a report names it."""
+
+    operation_id: str
+    exercise: bool
+    title: str
+    glide: str | None
+    hazards: tuple[str, ...]
+    areas: tuple[str, ...]
+    timezone: str
+    lead: str | None
+    declared: str | None
+    level: str | None
+    decree: str | None
+    until: datetime | None
+    phase: str | None
+    opened_at: datetime
+    closed_at: datetime | None
+    bbox: tuple[float, ...] | None = None
+
+    @classmethod
+    def of(cls, entry: Entry, event: OperationState) -> OperationView:
+        status = event.status
+        return cls(
+            event.operation, entry.exercise, event.title, event.glide, event.hazards, event.areas, event.timezone,
+            event.lead, status.declared if status else None, status.level if status else None,
+            status.decree if status else None, status.until if status else None, event.phase, event.opened_at,
+            event.closed_at, event.bbox,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentView:
+    """An incident. `lon`, `lat`: the middle of its located reports. `levels`: how far each figure of people and damage
+    is believed, by the first letter of the evidence; None: as the incident."""
+
+    incident_id: UUID
+    operation: str | None
+    exercise: bool
+    title: str
+    hazard: str | None
+    severity: int
+    status: str
+    evidence: str
+    lon: float | None
+    lat: float | None
+    admin: str | None
+    place: str | None
+    reports: int
+    affected: int | None
+    displaced: int | None
+    injured: int | None
+    dead: int | None
+    missing: int | None
+    houses_heavy: int | None
+    houses_moderate: int | None
+    houses_light: int | None
+    houses_flooded: int | None
+    houses_damaged: int | None
+    public_facilities_damaged: int | None
+    opened_at: datetime
+    updated_at: datetime
+    levels: str | None = None
+    sensitivity: str | None = None
+
+    @classmethod
+    def of(cls, entry: Entry, event: IncidentState) -> IncidentView:
+        point, people, damage = event.point, event.people, event.damage
+        return cls(
+            event.incident_id, entry.operation, entry.exercise, event.title, event.hazard, event.severity,
+            event.status, event.evidence, point.lon if point else None, point.lat if point else None, event.admin,
+            event.place, event.reports, people.affected, people.displaced, people.injured, people.dead, people.missing,
+            damage.houses_heavy, damage.houses_moderate, damage.houses_light, damage.houses_flooded,
+            damage.houses_damaged, damage.public_facilities_damaged, event.opened_at, event.updated_at,
+            levels_of(event), event.sensitivity,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class NeedView:
+    """A need. `starts_at`: since when it is wanted."""
+
+    need_id: UUID
+    operation: str | None
+    exercise: bool
+    incident_id: UUID | None
+    item: str | None
+    skill: str | None
+    unit: str
+    severity: int
+    status: str
+    quantity: int
+    lon: float | None
+    lat: float | None
+    admin: str | None
+    starts_at: datetime | None = None
+    sensitivity: str | None = None
+
+    @classmethod
+    def of(cls, entry: Entry, event: NeedState) -> NeedView:
+        point = event.point
+        return cls(
+            event.need_id, entry.operation, entry.exercise, event.incident_id, event.item, event.skill, event.unit,
+            event.severity, event.status, event.quantity, point.lon if point else None, point.lat if point else None,
+            event.admin, event.window.start, event.sensitivity,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerView:
+    """A need's row in matching's ledger, always in balance."""
+
+    need_id: UUID
+    operation: str | None
+    exercise: bool
+    incident_id: UUID | None
+    item: str | None
+    skill: str | None
+    unit: str
+    severity: int
+    admin: str | None
+    needed: int
+    open: int
+    offered: int
+    committed: int
+    in_transit: int
+    delivered: int
+    confirmed: int
+    cancelled: int
+
+    @classmethod
+    def of(cls, entry: Entry, event: LedgerChanged) -> LedgerView:
+        return cls(
+            event.need_id, entry.operation, entry.exercise, event.incident_id, event.item, event.skill, event.unit,
+            event.severity, event.admin, event.needed, event.open, event.offered, event.committed, event.in_transit,
+            event.delivered, event.confirmed, event.cancelled,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class OfferView:
+    """A question to one responder or holder of stock."""
+
+    offer_id: UUID
+    operation: str | None
+    exercise: bool
+    need_id: UUID
+    organisation: str | None
+    quantity: int
+    state: str
+
+    @classmethod
+    def of(cls, entry: Entry, event: OfferState) -> OfferView:
+        return cls(
+            event.offer_id, entry.operation, entry.exercise, event.need_id, event.organisation, event.quantity,
+            event.state,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentView:
+    """A promise. `overdue`: who should ask where it is (1 holder, 2 organisation, 3 dispatcher); 0: it is in time."""
+
+    assignment_id: UUID
+    operation: str | None
+    exercise: bool
+    need_id: UUID
+    responder_id: UUID | None
+    organisation: str | None
+    quantity: int
+    state: str
+    overdue: int = 0
+
+    @classmethod
+    def of(cls, entry: Entry, event: AssignmentState) -> AssignmentView:
+        return cls(
+            event.assignment_id, entry.operation, entry.exercise, event.need_id, event.responder_id,
+            event.organisation, event.quantity, event.state,
+            event.level if isinstance(event, AssignmentOverdue) else 0,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ResponderView:
+    """A person or team on the register."""
+
+    responder_id: UUID
+    exercise: bool
+    status: str
+    capacity: int
+
+    @classmethod
+    def of(cls, entry: Entry, event: ResponderState) -> ResponderView:
+        return cls(event.responder_id, entry.exercise, event.status, event.capacity)
+
+
+@dataclass(frozen=True, slots=True)
+class SiteView:
+    """An evacuation post with its newest headcount. `heads`: people, households and each part that was counted."""
+
+    site_id: UUID
+    operation: str | None
+    exercise: bool
+    name: str
+    code: str
+    kind: str
+    status: str
+    lon: float | None
+    lat: float | None
+    admin: str | None
+    place: str | None
+    organisation: str | None
+    capacity: int | None
+    alarm: str
+    counted_at: datetime | None
+    heads: Mapping[str, int]
+
+    @classmethod
+    def of(cls, entry: Entry, event: SiteState) -> SiteView:
+        point, count = event.point, event.headcount
+        heads: dict[str, int] = {}
+        if count is not None:
+            for part in ("people", "households", "female", "male", "disability", "pregnant"):
+                if getattr(count, part) is not None:
+                    heads[part] = getattr(count, part)
+            heads |= {f"age {age.band}": age.people for age in count.ages}
+        return cls(
+            event.site_id, entry.operation, entry.exercise, event.name, event.code, event.kind, event.status,
+            point.lon if point else None, point.lat if point else None, event.admin, event.place,
+            event.organisation, event.capacity, event.alarm, count.counted_at if count else None, heads,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class WarningView:
+    """What an authority says is coming, and where: `area` as in the event."""
+
+    warning_id: UUID
+    exercise: bool
+    state: str
+    status: str
+    hazard: str | None
+    severity: int
+    effective_at: datetime
+    expires_at: datetime
+    area: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, entry: Entry, event: WarningState) -> WarningView:
+        return cls(
+            event.warning_id, entry.exercise or event.status != "actual", event.state, event.status, event.hazard,
+            event.severity, event.effective_at, event.expires_at,
+            event.area.model_dump(mode="json", include={"polygons", "points", "bbox", "codes"}),
+        )  # fmt: skip
+
+
 @dataclass(slots=True)
 class State:
     """The newest of every subject: what a prefix of the log amounts to."""
@@ -149,14 +443,16 @@ class State:
     position: int = 0
     received_at: datetime | None = None
     redacted: int = 0
-    operations: dict[str, tuple[Entry, OperationState]] = field(default_factory=dict)
+    operations: dict[str, OperationView] = field(default_factory=dict)
     reports: dict[UUID, ReportView] = field(default_factory=dict)
-    incidents: dict[UUID, tuple[Entry, IncidentState]] = field(default_factory=dict)
-    needs: dict[UUID, tuple[Entry, NeedState]] = field(default_factory=dict)
-    ledgers: dict[UUID, tuple[Entry, LedgerChanged]] = field(default_factory=dict)
-    offers: dict[UUID, tuple[Entry, OfferState]] = field(default_factory=dict)
-    assignments: dict[UUID, tuple[Entry, AssignmentState]] = field(default_factory=dict)
-    responders: dict[UUID, tuple[Entry, ResponderState]] = field(default_factory=dict)
+    incidents: dict[UUID, IncidentView] = field(default_factory=dict)
+    needs: dict[UUID, NeedView] = field(default_factory=dict)
+    ledgers: dict[UUID, LedgerView] = field(default_factory=dict)
+    offers: dict[UUID, OfferView] = field(default_factory=dict)
+    assignments: dict[UUID, AssignmentView] = field(default_factory=dict)
+    responders: dict[UUID, ResponderView] = field(default_factory=dict)
+    sites: dict[UUID, SiteView] = field(default_factory=dict)
+    warnings: dict[UUID, WarningView] = field(default_factory=dict)
 
 
 def fold(entries: Iterable[Entry], state: State | None = None) -> State:
@@ -172,473 +468,21 @@ def fold(entries: Iterable[Entry], state: State | None = None) -> State:
             known = state.reports.get(event.report_id) or ReportView(event.report_id)
             state.reports[event.report_id] = report_after(known, entry)
         elif isinstance(event, IncidentState):
-            state.incidents[event.incident_id] = (entry, event)
+            state.incidents[event.incident_id] = IncidentView.of(entry, event)
         elif isinstance(event, NeedState):
-            state.needs[event.need_id] = (entry, event)
+            state.needs[event.need_id] = NeedView.of(entry, event)
         elif isinstance(event, LedgerChanged):
-            state.ledgers[event.need_id] = (entry, event)
+            state.ledgers[event.need_id] = LedgerView.of(entry, event)
         elif isinstance(event, OfferState):
-            state.offers[event.offer_id] = (entry, event)
+            state.offers[event.offer_id] = OfferView.of(entry, event)
         elif isinstance(event, AssignmentState):
-            state.assignments[event.assignment_id] = (entry, event)
+            state.assignments[event.assignment_id] = AssignmentView.of(entry, event)
         elif isinstance(event, ResponderState):
-            state.responders[event.responder_id] = (entry, event)
+            state.responders[event.responder_id] = ResponderView.of(entry, event)
+        elif isinstance(event, SiteState):
+            state.sites[event.site_id] = SiteView.of(entry, event)
+        elif isinstance(event, WarningState):
+            state.warnings[event.warning_id] = WarningView.of(entry, event)
         elif isinstance(event, OperationState):
-            state.operations[event.operation] = (entry, event)
+            state.operations[event.operation] = OperationView.of(entry, event)
     return state
-
-
-# What a report is made of
-
-
-@dataclass(frozen=True, slots=True)
-class OperationLine:
-    """An operation as the head of a report names it."""
-
-    operation_id: str
-    title: str
-    exercise: bool
-    glide: str | None
-    hazards: tuple[str, ...]
-    timezone: str
-    lead: str | None
-    declared: str | None
-    level: str | None
-    decree: str | None
-    until: datetime | None
-    phase: str | None
-    closed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class NeedLine:
-    """All needs for one item or skill. `needed` leaves out what was cancelled, so that it is the sum of
-    committed, coming, delivered and gap. `severity`: the highest among them."""
-
-    kind: str
-    code: str
-    unit: str
-    severity: int
-    needs: int
-    needed: int
-    committed: int
-    coming: int
-    delivered: int
-    gap: int
-    cancelled: int
-
-
-@dataclass(frozen=True, slots=True)
-class IncidentLine:
-    """An open incident as the highlights name it."""
-
-    incident_id: UUID
-    title: str
-    hazard: str | None
-    severity: int
-    evidence: str
-    admin: str | None
-    place: str | None
-    operation: str | None
-    reports: int
-    affected: int | None
-    displaced: int | None
-    injured: int | None
-    dead: int | None
-    missing: int | None
-    updated_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class OrganisationLine:
-    """What one organisation has promised and done, in assignments; None: people without an organisation."""
-
-    organisation: str | None
-    made: int
-    under_way: int
-    done: int
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """Everything that a report says, as exact figures, in a fixed order."""
-
-    position: int
-    received_at: datetime | None
-    redacted: int
-    operations: tuple[OperationLine, ...]
-    reports: int
-    reports_unlinked: int
-    reports_retracted: int
-    reports_recent: int
-    incidents: Mapping[str, int]
-    incidents_recent: int
-    by_hazard: Mapping[str, int]
-    by_severity: Mapping[str, int]
-    by_evidence: Mapping[str, int]
-    people: Mapping[str, int]
-    damage: Mapping[str, int]
-    top: tuple[IncidentLine, ...]
-    needs: tuple[NeedLine, ...]
-    drafts: int
-    offers: Mapping[str, int]
-    assignments: Mapping[str, int]
-    organisations: tuple[OrganisationLine, ...]
-    responders: int
-    responder_people: int
-    responders_busy: int
-
-
-STATUSES = ("open", "closed", "merged")
-OFFER_STATES = ("made", "accepted", "declined", "expired", "withdrawn")
-ASSIGNMENT_STATES = ("made", "started", "arrived", "delivered", "confirmed", "abandoned")
-EVIDENCE = ("reported", "corroborated", "field_checked", "official")
-SEVERITIES = ("1", "2", "3", "4")
-
-
-def counted(names: Sequence[str], found: Mapping[str, int]) -> dict[str, int]:
-    """The counts under these names, 0 where there is none, in the order of the names."""
-    return {name: found.get(name, 0) for name in names}
-
-
-def sorted_needs(lines: Iterable[NeedLine]) -> tuple[NeedLine, ...]:
-    """The most severe first, then the largest gap."""
-    return tuple(sorted(lines, key=lambda line: (-line.severity, -line.gap, line.kind, line.code)))
-
-
-def picture(state: State, scope: Scope) -> Picture:
-    """What the state amounts to within the scope. Source of each rule: docs/architecture.md and the glossary."""
-    now = state.received_at
-    since = None if now is None else now - RECENT
-
-    incidents = [
-        (entry, incident)
-        for entry, incident in state.incidents.values()
-        if scope.covers(entry.operation, entry.exercise) and scope.holds(incident.admin)
-    ]
-    valid = [incident for _, incident in incidents if incident.status != "merged"]
-    opened = [(entry, incident) for entry, incident in incidents if incident.status == "open"]
-
-    def admin_of(incident_id: UUID | None) -> str | None:
-        known = state.incidents.get(incident_id) if incident_id is not None else None
-        return known[1].admin if known is not None else None
-
-    reports: list[ReportView] = []
-    for view in state.reports.values():
-        incident = state.incidents.get(view.incident_id) if view.incident_id is not None else None
-        # A linked report counts where its incident stands: an incident that is moved takes its reports along.
-        place = (
-            (incident[0].operation, incident[0].exercise) if incident is not None else (view.operation, view.exercise)
-        )
-        if (
-            view.received_at is not None
-            and scope.covers(*place)
-            and scope.holds(view.admin or admin_of(view.incident_id))
-        ):
-            reports.append(view)
-    taken = [view for view in reports if not view.retracted]
-
-    lines, drafts, needs_in_area = _needs(state, scope, admin_of)
-    offers = _tally(
-        offer.state
-        for entry, offer in state.offers.values()
-        if scope.covers(entry.operation, entry.exercise) and needs_in_area(offer.need_id)
-    )
-    assigned = [
-        assignment
-        for entry, assignment in state.assignments.values()
-        if scope.covers(entry.operation, entry.exercise) and needs_in_area(assignment.need_id)
-    ]
-    operations = tuple(
-        _operation_line(entry, operation)
-        for key, (entry, operation) in sorted(state.operations.items())
-        if scope.covers(key, entry.exercise)
-    )
-    drill = scope.operation is not None and any(line.exercise for line in operations)
-    confirmed = [
-        responder
-        for entry, responder in state.responders.values()
-        if responder.status == "confirmed" and (drill or not entry.exercise)
-    ]
-    return Picture(
-        position=state.position,
-        received_at=now,
-        redacted=state.redacted,
-        operations=operations,
-        reports=len(taken),
-        reports_unlinked=sum(view.incident_id is None for view in taken),
-        reports_retracted=len(reports) - len(taken),
-        reports_recent=sum(
-            since is not None and view.received_at is not None and view.received_at > since for view in taken
-        ),
-        incidents=counted(STATUSES, _tally(incident.status for _, incident in incidents)),
-        incidents_recent=sum(since is not None and incident.opened_at > since for incident in valid),
-        by_hazard=dict(sorted(_tally(incident.hazard or "other" for _, incident in opened).items())),
-        by_severity=counted(SEVERITIES, _tally(str(incident.severity) for _, incident in opened)),
-        by_evidence=counted(EVIDENCE, _tally(incident.evidence for incident in valid)),
-        people={name: sum(getattr(incident.people, name) or 0 for incident in valid) for name in PEOPLE},
-        damage={name: sum(getattr(incident.damage, name) or 0 for incident in valid) for name in DAMAGE},
-        top=tuple(sorted((_incident_line(entry, incident) for entry, incident in opened), key=_rank)[:TOP_INCIDENTS]),
-        needs=sorted_needs(lines),
-        drafts=drafts,
-        offers=counted(OFFER_STATES, offers),
-        assignments=counted(ASSIGNMENT_STATES, _tally(assignment.state for assignment in assigned)),
-        organisations=_organisations(assigned),
-        responders=len(confirmed),
-        responder_people=sum(responder.capacity for responder in confirmed),
-        responders_busy=len({a.responder_id for a in assigned if a.responder_id is not None and a.state in UNDER_WAY}),
-    )
-
-
-def _tally(words: Iterable[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for word in words:
-        found[word] = found.get(word, 0) + 1
-    return found
-
-
-def _operation_line(entry: Entry, operation: OperationState) -> OperationLine:
-    status = operation.status
-    return OperationLine(
-        operation_id=operation.operation,
-        title=operation.title,
-        exercise=entry.exercise,
-        glide=operation.glide,
-        hazards=operation.hazards,
-        timezone=operation.timezone,
-        lead=operation.lead,
-        declared=status.declared if status else None,
-        level=status.level if status else None,
-        decree=status.decree if status else None,
-        until=status.until if status else None,
-        phase=operation.phase,
-        closed=operation.closed_at is not None,
-    )
-
-
-def _incident_line(entry: Entry, incident: IncidentState) -> IncidentLine:
-    return IncidentLine(
-        incident_id=incident.incident_id,
-        title=incident.title,
-        hazard=incident.hazard,
-        severity=incident.severity,
-        evidence=incident.evidence,
-        admin=incident.admin,
-        place=incident.place,
-        operation=entry.operation,
-        reports=incident.reports,
-        affected=incident.people.affected,
-        displaced=incident.people.displaced,
-        injured=incident.people.injured,
-        dead=incident.people.dead,
-        missing=incident.people.missing,
-        updated_at=incident.updated_at,
-    )
-
-
-def _rank(line: IncidentLine) -> tuple[int, int, int, int, str]:
-    """Which incident a reader has to see first: severity, then people harmed, affected, and how many say so."""
-    harmed = (line.dead or 0) + (line.missing or 0) + (line.injured or 0)
-    return (-line.severity, -harmed, -(line.affected or 0), -line.reports, str(line.incident_id))
-
-
-def _needs(state: State, scope: Scope, admin_of: Any) -> tuple[list[NeedLine], int, Any]:
-    """The lines by item or skill, how many drafts wait, and whether a need lies in the area.
-
-    What was declared and matching has not entered in its ledger yet is all open.
-    """
-
-    def admin(need_id: UUID) -> str | None:
-        need = state.needs.get(need_id)
-        ledger = state.ledgers.get(need_id)
-        found = (need[1].admin if need else None) or (ledger[1].admin if ledger else None)
-        incident = (need[1].incident_id if need else None) or (ledger[1].incident_id if ledger else None)
-        return found or admin_of(incident)
-
-    lines: dict[tuple[str, str], NeedLine] = {}
-    drafts = 0
-    for need_id in sorted(state.needs.keys() | state.ledgers.keys()):
-        need, ledger = state.needs.get(need_id), state.ledgers.get(need_id)
-        entry, thing = need or ledger  # type: ignore[misc]
-        if not scope.covers(entry.operation, entry.exercise) or not scope.holds(admin(need_id)):
-            continue
-        if ledger is not None:
-            row = ledger[1]
-            amounts = (
-                row.needed - row.cancelled,
-                row.committed,
-                row.in_transit,
-                row.delivered + row.confirmed,
-                row.open + row.offered,
-                row.cancelled,
-            )
-        elif need is not None and need[1].status == "declared":
-            amounts = (need[1].quantity, 0, 0, 0, need[1].quantity, 0)
-        else:
-            drafts += need is not None and need[1].status == "draft"
-            continue
-        kind, code = ("item", thing.item) if thing.item is not None else ("skill", thing.skill or "")
-        known = lines.get((kind, code))
-        line = NeedLine(kind, code, thing.unit, thing.severity, 1, *amounts)
-        lines[kind, code] = line if known is None else _added(known, line)
-    return list(lines.values()), drafts, lambda need_id: scope.area is None or scope.holds(admin(need_id))
-
-
-def _added(one: NeedLine, other: NeedLine) -> NeedLine:
-    sums = {
-        f.name: getattr(one, f.name) + getattr(other, f.name)
-        for f in fields(NeedLine)
-        if f.name not in ("kind", "code", "unit", "severity")
-    }
-    return replace(one, unit=min(one.unit, other.unit), severity=max(one.severity, other.severity), **sums)
-
-
-def _organisations(assigned: Iterable[AssignmentState]) -> tuple[OrganisationLine, ...]:
-    found: dict[str | None, list[int]] = {}
-    for assignment in assigned:
-        column = {"made": 0, "started": 1, "arrived": 1, "delivered": 2, "confirmed": 2}.get(assignment.state)
-        if column is not None:
-            found.setdefault(assignment.organisation, [0, 0, 0])[column] += 1
-    return tuple(
-        OrganisationLine(name, *counts)
-        for name, counts in sorted(found.items(), key=lambda item: (item[0] is None, item[0] or ""))
-    )
-
-
-# Bands: what the public is told
-
-
-def band(count: int) -> str:
-    """The band that a count lies in: 0, 1-4, 5-9, 10-19, 20-49, 50-99, 100-199 and so on in steps of 1, 2, 5.
-
-    The bands are fixed, so that the difference between two reports tells no more than that a band was left.
-    """
-    if count <= 0:
-        return "0"
-    if count < 5:
-        return "1-4"
-    low, steps = 5, (2, 2, 2.5)
-    at = 0
-    while True:
-        high = int(low * steps[at % 3])
-        if count < high:
-            return f"{low}-{high - 1}"
-        low, at = high, at + 1
-
-
-# The report as one document
-
-
-def report(found: Picture, scope: Scope, *, exact: bool) -> dict[str, Any]:
-    """The report as a document that JSON can hold; every rendering is made from it and from nothing else.
-
-    `exact` False is the public form: bands for every count, no incident by itself, no organisation by itself.
-    """
-
-    def n(count: int) -> int | str:
-        return count if exact else band(count)
-
-    def each(counts: Mapping[str, int]) -> dict[str, int | str]:
-        return {name: n(count) for name, count in counts.items()}
-
-    named = found.operations[0] if scope.operation is not None and found.operations else None
-    document: dict[str, Any] = {
-        "operation": scope.operation,
-        "area": scope.area,
-        "as_of": instant(found.received_at),
-        "position": found.position,
-        "form": "exact" if exact else "public",
-        "redacted": n(found.redacted),
-        "exercise": named.exercise if named else False,
-        "title": named.title if named else scope.operation,
-        "glide": named.glide if named else None,
-        "hazards": list(named.hazards) if named else [],
-        "timezone": named.timezone if named else "Asia/Jakarta",
-        "lead": named.lead if named else None,
-        "status": _status(named),
-        "phase": named.phase if named else None,
-        "closed": named.closed if named else False,
-        "operations": [
-            {"operation": line.operation_id, "title": line.title, "lead": line.lead, "status": _status(line)}
-            for line in found.operations
-            if not line.closed and line.operation_id != STANDING
-        ],
-        "totals": {
-            "reports": n(found.reports),
-            "reports_unlinked": n(found.reports_unlinked),
-            "reports_retracted": n(found.reports_retracted),
-            "incidents": n(found.incidents["open"] + found.incidents["closed"]),
-            "incidents_open": n(found.incidents["open"]),
-            "incidents_closed": n(found.incidents["closed"]),
-            "incidents_merged": n(found.incidents["merged"]),
-            "people": each(found.people),
-            "damage": each(found.damage),
-        },
-        "last_24h": {"reports": n(found.reports_recent), "incidents": n(found.incidents_recent)},
-        "open_by_hazard": each(found.by_hazard),
-        "open_by_severity": each(found.by_severity),
-        "by_evidence": each(found.by_evidence),
-        "needs": [
-            {
-                line.kind: line.code,
-                "unit": line.unit,
-                "severity": line.severity,
-                "needs": n(line.needs),
-                "needed": n(line.needed),
-                "committed": n(line.committed),
-                "coming": n(line.coming),
-                "delivered": n(line.delivered),
-                "gap": n(line.gap),
-                "cancelled": n(line.cancelled),
-            }
-            for line in found.needs
-        ],
-        "needs_drafted": n(found.drafts),
-        "offers": each(found.offers),
-        "assignments": each(found.assignments),
-        "responders": {
-            "confirmed": n(found.responders),
-            "people": n(found.responder_people),
-            "on_assignment": n(found.responders_busy),
-        },
-    }
-    if exact:
-        document["organisations"] = [
-            {
-                "organisation": line.organisation,
-                "committed": line.made,
-                "under_way": line.under_way,
-                "done": line.done,
-            }
-            for line in found.organisations
-        ]
-        document["incidents"] = [
-            {
-                "id": str(line.incident_id),
-                "title": line.title,
-                "hazard": line.hazard,
-                "severity": line.severity,
-                "evidence": line.evidence,
-                "admin": line.admin,
-                "place": line.place,
-                "operation": line.operation,
-                "reports": line.reports,
-                "people": {name: getattr(line, name) for name in PEOPLE},
-                "updated_at": instant(line.updated_at),
-            }
-            for line in found.top
-        ]
-    return document
-
-
-def _status(line: OperationLine | None) -> dict[str, Any] | None:
-    if line is None or line.declared is None:
-        return None
-    return {"declared": line.declared, "level": line.level, "decree": line.decree, "until": instant(line.until)}
-
-
-def instant(moment: datetime | None) -> str | None:
-    """RFC 3339 in UTC with microseconds, so that it can be given back as `as_of` and means the same."""
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

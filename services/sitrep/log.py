@@ -16,9 +16,9 @@ from schemas.quarantine import RecordRedacted
 from schemas.topics import topic
 from services.runtime import clock
 from services.runtime.cloudevents import Envelope, Malformed, parse_json, read
-from services.runtime.db import Row, Tx
+from services.runtime.db import Database, Row, Tx
 from services.runtime.quarantine import Unprocessable
-from services.sitrep import projections
+from services.sitrep import checkpoints, projections
 from services.sitrep.domain import Entry
 from services.sitrep.tables import LogRow, columns_of
 
@@ -27,6 +27,8 @@ CHANNEL = "sitrep_log"
 
 _LOCK = "hashtext('gotong.sitrep.log')"
 COLUMNS = columns_of(LogRow)
+PAGE = 5000
+"""Rows that a rebuild reads and projects in one transaction."""
 
 
 async def append(tx: Tx, envelopes: Sequence[Envelope]) -> int:
@@ -152,6 +154,7 @@ async def _redact(tx: Tx, withheld: set[str], up_to: int) -> None:
     for row in rows:
         event = entry_of(row).event
         assert event is not None
+        await checkpoints.redacting(tx, row["position"])
         await tx.execute("UPDATE log SET data = NULL, lon = NULL, lat = NULL WHERE position = $1", row["position"])
         await projections.forget(tx, event)
         left = await tx.fetch(
@@ -247,7 +250,7 @@ def entry_of(row: Row) -> Entry:
     )
 
 
-async def entries(tx: Tx, after: int, up_to: int, limit: int = 5000) -> list[Entry]:
+async def entries(tx: Tx, after: int, up_to: int, limit: int = PAGE) -> list[Entry]:
     """Rows with `after` < position <= `up_to`, oldest first, at most `limit`."""
     rows = await tx.fetch(
         "SELECT position, received_at, type, time, sequence, operation, exercise, superseded, data FROM log "
@@ -259,13 +262,35 @@ async def entries(tx: Tx, after: int, up_to: int, limit: int = 5000) -> list[Ent
     return [entry_of(row) for row in rows]
 
 
-async def rebuild(tx: Tx) -> int:
-    """Make the read models again from the log, with writers held off; returns the position they stand at."""
-    await tx.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
-    await projections.clear(tx)
-    last, at = await head(tx), 0
-    while at < last:
-        page = await entries(tx, at, last)
-        await projections.project(tx, page)
-        at = page[-1].position
-    return last
+async def rebuild(db: Database) -> int:
+    """Make the read models again from the log beside the live ones, then switch over; returns the position they
+    stand at.
+
+    Readers and the writer go on meanwhile; the writer is held off for the last page only. What was left by a rebuild
+    that was cut off is thrown away.
+    """
+    async with db.tx() as tx:
+        await projections.begin_beside(tx)
+    at = 0
+    while True:
+        async with db.tx() as tx:
+            last = await head(tx)
+            if last - at <= PAGE:
+                break
+            at = await _catch_up(tx, at, min(last, at + PAGE))
+    async with db.tx() as tx:
+        await tx.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        await checkpoints.redacting(tx, 0)
+        at = await _catch_up(tx, at, await head(tx))
+        await projections.switch_over(tx)
+    return at
+
+
+async def _catch_up(tx: Tx, after: int, up_to: int) -> int:
+    """Project a stretch of the log into the read models beside the live ones."""
+    async with projections.beside(tx):
+        while after < up_to:
+            page = await entries(tx, after, up_to)
+            await projections.project(tx, page)
+            after = page[-1].position
+    return after

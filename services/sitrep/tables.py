@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from sqlalchemy import ARRAY, BigInteger, Column, Double, Text
-from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlmodel import Field, SQLModel
 
 _SCHEMA: dict[str, Any] = {"schema": "sitrep"}
@@ -28,6 +28,10 @@ def _instant(nullable: bool = False) -> Any:
 
 def _words() -> Any:
     return Field(default_factory=list, sa_column=Column(ARRAY(Text), nullable=False))
+
+
+def _document() -> Any:
+    return Field(default_factory=dict, sa_column=Column(JSONB, nullable=False))
 
 
 def _degrees() -> Any:
@@ -92,6 +96,7 @@ class OperationVersion(SQLModel, table=True):
     phase: str | None = None
     opened_at: datetime = _instant()
     closed_at: datetime | None = _instant(nullable=True)
+    bbox: list[float] | None = Field(default=None, sa_column=Column(ARRAY(Double), nullable=True))
 
 
 class ReportVersion(SQLModel, table=True):
@@ -112,6 +117,14 @@ class ReportVersion(SQLModel, table=True):
     admin_sequence: int = _count()
     incident_id: UUID | None = None
     link_sequence: int = _count()
+    said_by: str | None = None
+    statement: str | None = None
+    observed_at: datetime | None = _instant(nullable=True)
+    affected: int | None = None
+    displaced: int | None = None
+    injured: int | None = None
+    dead: int | None = None
+    missing: int | None = None
 
 
 class IncidentVersion(SQLModel, table=True):
@@ -148,6 +161,8 @@ class IncidentVersion(SQLModel, table=True):
     public_facilities_damaged: int | None = None
     opened_at: datetime = _instant()
     updated_at: datetime = _instant()
+    levels: str | None = None
+    sensitivity: str | None = None
 
 
 class NeedVersion(SQLModel, table=True):
@@ -171,6 +186,8 @@ class NeedVersion(SQLModel, table=True):
     lon: float | None = _degrees()
     lat: float | None = _degrees()
     admin: str | None = None
+    starts_at: datetime | None = _instant(nullable=True)
+    sensitivity: str | None = None
 
 
 class LedgerVersion(SQLModel, table=True):
@@ -233,6 +250,7 @@ class AssignmentVersion(SQLModel, table=True):
     organisation: str | None = None
     quantity: int
     state: str
+    overdue: int = 0
 
 
 class ResponderVersion(SQLModel, table=True):
@@ -249,6 +267,62 @@ class ResponderVersion(SQLModel, table=True):
     capacity: int
 
 
+class SiteVersion(SQLModel, table=True):
+    """A site from one position of the log up to another."""
+
+    __tablename__: ClassVar[str] = "site"
+    __table_args__ = _SCHEMA
+
+    site_id: UUID = Field(primary_key=True)
+    from_position: int = _key()
+    until_position: int = _count()
+    operation: str | None = None
+    exercise: bool
+    name: str
+    code: str
+    kind: str
+    status: str
+    lon: float | None = _degrees()
+    lat: float | None = _degrees()
+    admin: str | None = None
+    place: str | None = None
+    organisation: str | None = None
+    capacity: int | None = None
+    alarm: str
+    counted_at: datetime | None = _instant(nullable=True)
+    heads: dict[str, int] = _document()
+
+
+class WarningVersion(SQLModel, table=True):
+    """A warning from one position of the log up to another."""
+
+    __tablename__: ClassVar[str] = "warning"
+    __table_args__ = _SCHEMA
+
+    warning_id: UUID = Field(primary_key=True)
+    from_position: int = _key()
+    until_position: int = _count()
+    exercise: bool
+    state: str
+    status: str
+    hazard: str | None = None
+    severity: int
+    effective_at: datetime = _instant()
+    expires_at: datetime = _instant()
+    area: dict[str, Any] = _document()
+
+
+class Checkpoint(SQLModel, table=True):
+    """The tally of a position, counted by the rules of that number."""
+
+    __tablename__: ClassVar[str] = "checkpoint"
+    __table_args__ = _SCHEMA
+
+    position: int = _key()
+    rules: int
+    tally: bytes
+
+
 class Published(SQLModel, table=True):
     """A report as it was published, in bytes."""
 
@@ -262,6 +336,11 @@ class Published(SQLModel, table=True):
     text_id: bytes
     text_en: bytes
     document: bytes
+    since_position: int | None = Field(default=None, sa_type=BigInteger)
+    html_id: bytes | None = None
+    html_en: bytes | None = None
+    csv_id: bytes | None = None
+    csv_en: bytes | None = None
 
 
 def columns_of(table: type[SQLModel]) -> tuple[str, ...]:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.sitrep import domain
-from services.sitrep.domain import Scope, band
+from services.sitrep import document, domain
+from services.sitrep.bands import band
+from services.sitrep.domain import Scope
 from services.sitrep.publish import EVERY, FIRST, due
 from services.sitrep.render.markdown import safe
 from services.sitrep.render.words import WORDS, local, number
@@ -99,9 +100,9 @@ def test_numbers_are_parted_as_the_language_does():
 
 
 def test_every_figure_has_a_word_in_both_languages():
-    names = [*domain.PEOPLE, *domain.DAMAGE, *domain.EVIDENCE, *domain.SEVERITIES]
-    names += [f"offer_{state}" for state in domain.OFFER_STATES]
-    names += [f"assignment_{state}" for state in domain.ASSIGNMENT_STATES]
+    names = [*domain.PEOPLE, *domain.DAMAGE, *domain.EVIDENCE, *document.SEVERITIES]
+    names += [f"offer_{state}" for state in document.OFFER_STATES]
+    names += [f"assignment_{state}" for state in document.ASSIGNMENT_STATES]
     assert [name for name in names if name not in WORDS] == []
     assert all(all(pair) for pair in WORDS.values())
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
@@ -17,7 +16,9 @@ from schemas.quarantine import RecordRedacted, RecordRefused
 from services.runtime import clock
 from services.runtime.db import Database
 from services.runtime.quarantine import Raw
-from services.sitrep import domain, log, projections, reporting
+from services.sitrep import checkpoints, domain, log, projections, reporting, tally
+from services.sitrep.document import Found
+from services.sitrep.document import report as render_document
 from services.sitrep.domain import Scope
 from services.sitrep.handlers import consumer
 from tests.conftest import Wire, emitted
@@ -107,22 +108,68 @@ async def test_a_state_below_the_newest_is_kept_and_marked_superseded(make_db):
     assert [tuple(row) for row in titles] == [("newer", projections.OPEN_END)]
 
 
-async def test_the_read_models_give_the_same_bytes_as_the_fold_of_the_log_at_any_position(make_db):
+async def state_a_day_before(db: Database, position: int) -> domain.State:
+    async with db.tx() as tx:
+        received_at = await tx.fetchval("SELECT received_at FROM log WHERE position = $1", position)
+        day = await log.position_at(tx, received_at - domain.RECENT)
+    return await folded(db, day)
+
+
+def told(found: Found, scope: Scope) -> bytes:
+    report = render_document(found, scope, exact=True)
+    return b"".join(reporting.rendered(report, form, lang) for form in ("json", "md") for lang in ("id", "en"))
+
+
+async def test_the_read_models_give_the_same_bytes_as_the_fold_of_the_log_at_any_position(make_db, monkeypatch):
+    """With and without checkpoints, which may have been made at any time."""
     db = make_db("sitrep")
-    told = list(Story(5).events(700))
-    await append(db, shuffled(told, 5))
-    state = domain.State()
-    at = 0
-    for position in [*sorted(random.Random(5).sample(range(1, len(told)), 12)), len(told)]:
-        async with db.tx() as tx:
-            domain.fold(await log.entries(tx, at, position), state)
-        at = position
+    monkeypatch.setattr(checkpoints, "EVERY", 90)
+    story = shuffled(list(Story(5).events(700)), 5)
+    for at in range(0, len(story), 100):
+        await append(db, story[at : at + 100])
+        clock.shift(timedelta(hours=5))
+        if at in (300, 500):
+            while await checkpoints.keep_up(db):
+                pass
+    async with db.tx() as tx:
+        head = await log.head(tx)
+        assert await tx.fetchval("SELECT count(*) FROM checkpoint") > 3
+    for position in [*sorted(random.Random(5).sample(range(1, head), 12)), head]:
+        state, day = await folded(db, position), await state_a_day_before(db, position)
         for scope in SCOPES:
-            report = domain.report(domain.picture(state, scope), scope, exact=True)
-            expected = b"".join(
-                reporting.rendered(report, form, lang) for form in ("json", "md") for lang in ("id", "en")
+            assert await document(db, position, scope) == told(reporting.found_in(state, scope, day), scope), (
+                position,
+                scope,
             )
-            assert await document(db, position, scope) == expected, (position, scope)
+
+
+async def test_the_first_incidents_are_right_when_the_places_hold_more_than_a_checkpoint_keeps(make_db, monkeypatch):
+    db = make_db("sitrep")
+    monkeypatch.setattr(checkpoints, "EVERY", 40)
+    monkeypatch.setattr(tally, "TOP_KEPT", 12)
+    story = Story(51, (("banjir-jakarta", False),))
+    events = [*story.opening()]
+    for _ in range(400):
+        event = story.incident() if story.random.random() < 0.4 or not story.incidents else story.incident_changed()
+        assert event is not None
+        events.append(story.tell(event))
+    for at in range(0, len(events), 50):
+        await append(db, events[at : at + 50])
+        while await checkpoints.keep_up(db):
+            pass
+    async with db.tx() as tx:
+        head = await log.head(tx)
+        for position in range(50, head, 29):
+            found = await checkpoints.tally_at(tx, position)
+            state = domain.fold(await log.entries(tx, 0, position, limit=10_000))
+            for scope in (Scope(), Scope("banjir-jakarta", area="kemendagri:32.04")):
+                opened = [
+                    view
+                    for view in state.incidents.values()
+                    if view.status == "open" and scope.covers(view.operation, view.exercise) and scope.holds(view.admin)
+                ]
+                expected = [view.incident_id for view in sorted(opened, key=tally.rank)][: tally.TOP_SURE]
+                assert tally.first(found, scope, tally.TOP_SURE) == expected
 
 
 async def test_a_report_as_of_an_instant_equals_the_one_made_live_at_it(make_db):
@@ -146,9 +193,48 @@ async def test_the_read_models_rebuilt_from_the_log_equal_the_live_ones(make_db)
     await append(db, shuffled(list(Story(7).events(600)), 7))
     live = {table: await rows_of(db, table) for table in projections.TABLES}
     assert all(live.values()), "every read model has rows, or this test says nothing"
-    async with db.tx() as tx:
-        await log.rebuild(tx)
+    names = await index_names(db)
+    await log.rebuild(db)
     assert {table: await rows_of(db, table) for table in projections.TABLES} == live
+    assert await index_names(db) == names > {"report_incident", "incident_live"}
+
+
+async def index_names(db: Database) -> set[str]:
+    async with db.tx() as tx:
+        return {
+            row["indexname"] for row in await tx.fetch("SELECT indexname FROM pg_indexes WHERE schemaname = 'sitrep'")
+        }
+
+
+async def test_a_rebuild_goes_on_beside_the_live_ones_while_events_come_in_and_reports_are_made(make_db, monkeypatch):
+    db = make_db("sitrep")
+    monkeypatch.setattr(log, "PAGE", 50)
+    monkeypatch.setattr(checkpoints, "EVERY", 100)
+    story = Story(71)
+    events = list(story.events(600))
+    await append(db, events[:300])
+    while await checkpoints.keep_up(db):
+        pass
+    before = await document(db, 300, Scope())
+    done = asyncio.Event()
+
+    async def write() -> None:
+        await append(db, events[300:], 5)
+        done.set()
+
+    async def read() -> None:
+        while not done.is_set():
+            assert await document(db, 300, Scope()) == before
+
+    rebuilt, _, _ = await asyncio.gather(log.rebuild(db), write(), read())
+    assert rebuilt >= 300
+    live = {table: await rows_of(db, table) for table in projections.TABLES}
+    assert await document(db, 300, Scope()) == before
+    await log.rebuild(db)
+    assert {table: await rows_of(db, table) for table in projections.TABLES} == live
+    while await checkpoints.keep_up(db):
+        pass
+    assert await document(db, 300, Scope()) == before
 
 
 async def test_each_report_counts_once_however_often_it_comes_and_whatever_becomes_of_it(make_db):
@@ -165,10 +251,10 @@ async def test_each_report_counts_once_however_often_it_comes_and_whatever_becom
         assert linked is not None
         await wire.deliver(linked, sequence=sequence)
     state = await folded(db, 1000)
-    found = domain.picture(state, Scope("banjir-jakarta"))
-    assert found.reports == 20
+    assert reporting.found_in(state, Scope("banjir-jakarta"), domain.State()).sums["reports"] == 20
     async with db.tx() as tx:
-        assert (await projections.picture(tx, await log.head(tx), Scope("banjir-jakarta"))).reports == 20
+        found = await reporting.found_at(tx, await log.head(tx), Scope("banjir-jakarta"))
+        assert found.sums["reports"] == 20
 
 
 async def test_live_reports_hold_no_exercise_and_an_operation_only_its_own(make_db):
@@ -177,30 +263,22 @@ async def test_live_reports_hold_no_exercise_and_an_operation_only_its_own(make_
     drill = Story(10, (("latihan-citarum", True),))
     other = Story(11, (("gempa-palu", False),))
     await append(db, list(life.events(150)))
-    async with db.tx() as tx:
-        alone = await projections.picture(tx, await log.head(tx), Scope("banjir-jakarta"))
-        all_live = await projections.picture(tx, await log.head(tx), Scope())
-    responders = {"responders": 0, "responder_people": 0}
-    assert alone == replace(all_live)
+
+    async def sums(scope: Scope) -> dict[str, int]:
+        async with db.tx() as tx:
+            return (await reporting.found_at(tx, await log.head(tx), scope)).sums
+
+    alone = await sums(Scope("banjir-jakarta"))
+    assert alone == await sums(Scope())
     await append(db, list(drill.events(150)) + list(other.events(150)))
+    assert await sums(Scope("banjir-jakarta")) == alone
+    both, palu = await sums(Scope()), await sums(Scope("gempa-palu"))
+    assert (await sums(Scope("latihan-citarum")))["reports"] > 0
+    for key in alone.keys() | palu.keys() | both.keys():
+        assert both.get(key, 0) == alone.get(key, 0) + palu.get(key, 0)
     async with db.tx() as tx:
-        head = await log.head(tx)
-        again = await projections.picture(tx, head, Scope("banjir-jakarta"))
-        drilled = await projections.picture(tx, head, Scope("latihan-citarum"))
-        both = await projections.picture(tx, head, Scope())
-        palu = await projections.picture(tx, head, Scope("gempa-palu"))
-    same = {
-        "position": head,
-        "received_at": again.received_at,
-        **responders,
-        "reports_recent": 0,
-        "incidents_recent": 0,
-    }
-    assert replace(again, **same) == replace(alone, **same)  # responders serve any operation
-    assert drilled.reports > 0
-    assert both.reports == again.reports + palu.reports
-    assert both.incidents["open"] == again.incidents["open"] + palu.incidents["open"]
-    assert [line.operation_id for line in both.operations] == ["banjir-jakarta", "gempa-palu"]
+        found = await reporting.found_at(tx, await log.head(tx), Scope())
+    assert [line.operation_id for line in found.operations] == ["banjir-jakarta", "gempa-palu"]
 
 
 async def test_a_malformed_record_is_refused_with_its_reason_and_its_batch_goes_on(make_db):
@@ -226,16 +304,16 @@ async def test_a_malformed_record_is_refused_with_its_reason_and_its_batch_goes_
 
 
 def _with_value(raw: Raw, value: bytes) -> Raw:
-    return replace(raw, value=value)
+    return raw._replace(value=value)
 
 
 @pytest.mark.parametrize("area", [None, *(area for area in AREAS if area)])
 async def test_an_area_counts_what_lies_within_it_and_nothing_beside_it(make_db, area):
     db = make_db("sitrep")
-    await append(db, list(Story(13).events(200)))
+    await append(db, list(Story(13).events(500)))
     async with db.tx() as tx:
         head = await log.head(tx)
-        found = await projections.picture(tx, head, Scope(area=area))
+        found = await reporting.found_at(tx, head, Scope(area=area))
         rows = await tx.fetch(
             "SELECT admin FROM incident WHERE until_position = 9223372036854775807 AND NOT exercise AND status = 'open'"
         )
@@ -248,7 +326,7 @@ async def test_an_area_counts_what_lies_within_it_and_nothing_beside_it(make_db,
         "kemendagri:32.73": {"kemendagri:32.73"},
         "kemendagri:32.040": {"kemendagri:32.040"},
     }[area]
-    assert found.incidents["open"] == sum(row["admin"] in within for row in rows) > 0
+    assert found.sums[tally.name("status", "open")] == sum(row["admin"] in within for row in rows) > 0
 
 
 async def test_the_stream_is_told_of_an_append_only_after_the_commit(make_db):
@@ -289,12 +367,11 @@ async def test_a_redacted_payload_leaves_log_and_read_models_whichever_comes_fir
     assert {row["id"] for row in blank} == {each.id for each in gone}
     state = await folded(db, head)
     for scope in SCOPES:
-        expected = domain.report(domain.picture(state, scope), scope, exact=True)
+        expected = render_document(reporting.found_in(state, scope, domain.State()), scope, exact=True)
         assert expected["redacted"] == len(gone)
         async with db.tx() as tx:
             assert await reporting.document(tx, head, scope, exact=True) == expected
     live = {table: await rows_of(db, table) for table in projections.TABLES}
-    async with db.tx() as tx:
-        await log.rebuild(tx)
+    await log.rebuild(db)
     assert {table: await rows_of(db, table) for table in projections.TABLES} == live
     assert b"dihapus kemudian" in await document(db, head, Scope())

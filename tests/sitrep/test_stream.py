@@ -18,7 +18,7 @@ from services.runtime.cloudevents import timestamp
 from services.runtime.db import Database
 from services.runtime.service import build_app
 from services.runtime.settings import Settings
-from services.sitrep import log, stream
+from services.sitrep import log, projections, stream
 from services.sitrep.app import service
 from tests.conftest import bearer
 
@@ -181,7 +181,7 @@ async def test_filters_take_the_same_whether_caught_up_or_live(dsn, make_db, mon
         for query, passes in queries.items():
             async with db.tx() as tx:
                 await tx.execute("TRUNCATE log")
-                await tx.execute("TRUNCATE incident, need, report, ledger, offer, assignment, responder, operation")
+                await tx.execute(f"TRUNCATE {', '.join(projections.TABLES)}")
             async with watching(client, query, last_id=0) as live:
                 await watchers_joined(app, 1)
                 await append(db, told)
