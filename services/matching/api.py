@@ -547,8 +547,8 @@ def _cover(rows: list[Row]) -> dict[str, Any]:
 def _why(why: dict[str, Any] | None, lang: str) -> dict[str, Any]:
     if why is None:
         return {"sentences": []}
-    names = ("rank", "feasible", "alternative", "alternative_price")
-    return {**{name: why[name] for name in names}, "sentences": why[lang]}
+    names = ("rank", "feasible", "alternative", "alternative_price", "counts_as")
+    return {**{name: why.get(name) for name in names}, "sentences": why[lang]}
 
 
 @router.get("/v1/needs/{need_id}/explanation", responses=responses(NotFound))
@@ -557,6 +557,7 @@ async def explanation(request: Request, actor: Caller, need_id: UUID, lang: Lite
     left after each rule, in order. The counts are the same for each unmet unit of a need.
 
     `sentences` say it in words (`lang`); `rank`, `alternative` and `alternative_price` are as of when it was asked.
+    `counts_as`: the severity it is planned by because it waits so long; null: its own.
     `organisations`: what each has promised, has on its way and brought; null: people without one. A partner
     sees the offers of its own organisation, and the shares of all.
     """
@@ -612,6 +613,7 @@ async def explanation(request: Request, actor: Caller, need_id: UUID, lang: Lite
                 "why": domain.why_unmet(filters),
                 "filters": [{"filter": name, "left": left} for name, left in filters.items()],
                 "worth": int(unmet["shadow"]) if unmet["shadow"] is not None else None,
+                "counts_as": unmet["counts_as"],
                 "planned_at": unmet["planned_at"],
                 "sentences": (from_json(unmet["said"]) or {}).get(lang, []),
             }

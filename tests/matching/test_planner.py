@@ -16,13 +16,15 @@ from schemas.needs import NeedAmended
 from schemas.offers import OfferExpired, OfferMade, OfferWithdrawn
 from schemas.responders import ResponderWithdrawn, Skill
 from schemas.values import Period, Point, Requirements
-from services.matching import actions, planner, timers
+from services.matching import actions, app, planner, timers
 from services.matching.asking import apply, compared
 from services.matching.handlers import consumer
+from services.matching.planner import plan_once
 from services.matching.problem import Scope, load, solved
+from services.matching.settings import MatchingSettings
 from services.runtime import clock
 from services.runtime.db import from_json
-from tests.conftest import Wire, emitted
+from tests.conftest import Wire, bearer, emitted
 from tests.matching.factories import (
     LAT,
     LON,
@@ -49,6 +51,11 @@ def db(make_db):
 @pytest.fixture
 def wire(db):
     return Wire(consumer, db)
+
+
+@pytest.fixture
+def client(make_client):
+    return make_client([app.service])
 
 
 @asynccontextmanager
@@ -327,6 +334,45 @@ async def test_hard_rules_are_kept(wire, db):
     (offer,) = await open_offers(db)
     assert offer["responder_id"] == fit.responder_id
     assert await emitted(db, OfferMade)
+
+
+@pytest.mark.parametrize("hours", [24, 0])
+async def test_a_need_that_waits_too_long_counts_one_level_higher_and_says_so(wire, db, client, hours):
+    long_ago = clock.now() - timedelta(hours=25)
+    window = Period(start=long_ago, end=clock.now() + timedelta(hours=6))
+    waiting = make_need(severity=2, declared_at=long_ago, window=window)
+    fresh = make_need(severity=3)
+    await feed(wire, waiting, fresh, make_responder())
+    assert await plan_once(db, LIFE, MatchingSettings(lift_after_hours=hours)) == 1
+
+    async def told(need):
+        answer = await client.get(f"/v1/needs/{need.need_id}/explanation?lang=en", headers=bearer("operator"))
+        return answer.json()
+
+    if hours:
+        # Now both count 3, and of two of one level the one that waits goes before.
+        (offer,) = (await told(waiting))["offers"]
+        assert offer["counts_as"] == 3
+        assert "It has waited so long that it counts as severity 3, not 2." in offer["sentences"]
+        assert (await told(fresh))["unmet"]["counts_as"] is None
+        await feed(wire, make_need(severity=4))
+        await plan_once(db, LIFE, MatchingSettings(lift_after_hours=hours))
+        unmet = (await told(waiting))["unmet"]
+        assert unmet["counts_as"] == 3
+        assert "It has waited so long that it counts as severity 3, not 2." in unmet["sentences"]
+    else:
+        (offer,) = (await told(fresh))["offers"]
+        assert offer["counts_as"] is None
+
+
+async def test_policy_weights_by_setting_let_many_lesser_units_outweigh_a_graver_one(wire, db):
+    team = make_responder(kind="team", capacity=6)
+    many, grave = make_need(severity=3, quantity=6), make_need(severity=4)
+    await feed(wire, team, many, grave)
+    assert await plan_once(db, LIFE, MatchingSettings(ladder="policy")) == 1
+    assert [row["need_id"] for row in await open_offers(db)] == [many.need_id]
+    assert await plan_once(db, LIFE, MatchingSettings(), anyway=True) == 1
+    assert [row["need_id"] for row in await open_offers(db)] == [grave.need_id]
 
 
 async def test_after_a_day_of_work_nobody_is_asked_for_more(wire, db):
