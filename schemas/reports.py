@@ -97,11 +97,11 @@ class ReportRetracted(ReportEvent):
 
 
 class ReportOverdue(ReportEvent):
-    """A report has waited longer than it should: `waits_for` the operation that it names, for linking, or for somebody
-    to say where it is. Told once for each wait; `target_s` seconds were allowed from `since`. Producer: intake."""
+    """A report has waited longer than it should: `waits_for` linking, or for somebody to say where it is. Told once for
+    each wait; `target_s` seconds were allowed from `since`. Producer: intake."""
 
     type: ClassVar = "gotong.report.overdue.v1"
 
-    waits_for: Literal["operation", "linking", "place"]
+    waits_for: Literal["linking", "place"]
     since: AwareDatetime
     target_s: Count

@@ -11,12 +11,22 @@ import orjson
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
-from sqlmodel import select
 
 from services.intake import api_needs, domain, incidents
-from services.intake.bodies import CloseIn, Instant, MergeIn, MoveIn, ReportLinkIn, SplitIn, VerifyIn, Word
+from services.intake.bodies import (
+    CloseIn,
+    Instant,
+    MergeIn,
+    MoveIn,
+    ProtectIn,
+    ReportLinkIn,
+    SplitIn,
+    VerifyIn,
+    Word,
+)
+from services.intake.evidence import Fact
 from services.intake.incidents import Incident, as_incident
-from services.intake.tables import IncidentFact
+from services.intake.needs_text import reader, stored
 from services.runtime.auth import Actor, Caller
 from services.runtime.db import Row, Tx, from_json
 from services.runtime.http import (
@@ -37,15 +47,19 @@ router = APIRouter(tags=["intake"])
 
 GEOJSON = "application/geo+json"
 _EXACT = ("operator", "partner", "field", "auditor", "admin")
+_PROTECTED = ("operator", "field", "auditor", "admin")
 
 
-def sees_exact(actor: Actor) -> bool:
-    """Whether somebody sees incidents as they are; the public sees them coarse."""
-    return actor.role in _EXACT
+def sees_exact(actor: Actor, sensitivity: str | None = None) -> bool:
+    """Whether somebody sees an incident as it is; the public sees it coarse, and a partner what is protected."""
+    return actor.role in (_EXACT if sensitivity is None else _PROTECTED)
 
 
 def feature(row: Incident, *, exact: bool) -> dict[str, Any]:
-    """An incident as a GeoJSON feature."""
+    """An incident as a GeoJSON feature. What is protected is told to those who may not see it exactly without a count,
+    a hazard, or which class it is: to name that could be the harm itself."""
+    if not exact and row["sensitivity"] is not None:
+        return _veiled(row)
     point = (row["lon"], row["lat"]) if row["lon"] is not None else None
     properties = {
         "id": str(row["incident_id"]),
@@ -62,10 +76,25 @@ def feature(row: Incident, *, exact: bool) -> dict[str, Any]:
         "admin": row["admin"],
         "operation": row["operation"],
         "exercise": row["exercise"],
+        "priority": row["priority"],
+        "water_depth_cm": row["water_depth_cm"],
     }
     if exact:
         properties |= {
             "place": row["place"],
+            "priority_reasons": [
+                {"cause": cause, "found": found, "points": points} for cause, found, points in row["reasons"]
+            ],
+            "attend_by": _time(row["attend_by"]),
+            "attended_at": _time(row["attended_at"]),
+            "overdue": row["overdue_at"] is not None and row["attended_at"] is None,
+            "evidence_by_fact": row["facts"],
+            "disputed": list(row["disputed"]),
+            "sensitivity": row["sensitivity"],
+            "sensitivity_by": "operator" if row["sensitivity_set"] else "rule",
+            "persons": row["persons"],
+            "vulnerable": list(row["vulnerable"]),
+            "exercise_suggested": row["exercise_suggested"],
             "first_observed_at": _time(row["first_observed_at"]),
             "last_observed_at": _time(row["last_observed_at"]),
         }
@@ -80,6 +109,39 @@ def feature(row: Incident, *, exact: bool) -> dict[str, Any]:
         "geometry": {"type": "Point", "coordinates": list(shown)} if shown else None,
         "properties": properties,
     }
+
+
+def _veiled(row: Incident) -> dict[str, Any]:
+    """What is told of a protected incident to those who may not know more: that there is one, about where and when."""
+    point = [row["public_lon"], row["public_lat"]] if row["public_lon"] is not None else None
+    properties = {
+        "id": str(row["incident_id"]),
+        "title": domain.coarse_title(None, domain.coarse_area(row["admin"])),
+        "hazard": None,
+        "severity": row["severity"],
+        "status": row["status"],
+        "evidence": row["evidence"],
+        "reports": None,
+        "people": dict.fromkeys(domain.PEOPLE),
+        "damage": dict.fromkeys(domain.DAMAGE),
+        "opened_at": _day(row["opened_at"]),
+        "updated_at": _day(row["updated_at"]),
+        "admin": domain.coarse_area(row["admin"]),
+        "operation": row["operation"],
+        "exercise": row["exercise"],
+        "priority": None,
+        "water_depth_cm": None,
+    }
+    return {
+        "type": "Feature",
+        "id": str(row["incident_id"]),
+        "geometry": {"type": "Point", "coordinates": point} if point else None,
+        "properties": properties,
+    }
+
+
+def _day(at: datetime) -> str:
+    return at.replace(hour=0, minute=0, second=0, microsecond=0).isoformat()
 
 
 def _people(count: int | None, *, exact: bool) -> int | str | None:
@@ -125,20 +187,29 @@ async def get_incidents(
     since: Instant | None = None,
     operation: Word | None = None,
     exercise: bool | None = None,
+    overdue: bool | None = None,
+    sort: Literal["newest", "priority"] = "newest",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: str | None = None,
 ) -> Response:
-    """Incidents, newest first. Without `status` those that are not merged, without `operation` those of all live
-    operations and no exercise. The public sees the middle of a cell of about 5 km² and people in bands."""
+    """Incidents, newest first, or the most urgent first with `sort=priority`. Without `status` those that are not
+    merged, without `operation` those of all live operations and no exercise. `overdue`: nobody has looked at it in
+    time. The public sees the middle of a cell of about 5 km² and people in bands; of what is protected only that there
+    is something, in a cell of about 250 km², and so do partners."""
     box = read_bbox(bbox)
-    before = _uuid_cursor(cursor)
+    before_priority, before = _place_of(cursor, sort)
     exact = sees_exact(actor)
+    protected = sees_exact(actor, "any")
+    # What somebody may only see coarse is also found by its coarse place only, and not by what is hidden of it.
+    seen = "true" if protected else "i.sensitivity IS NULL" if exact else "false"
+    lon, lat = (f"CASE WHEN {seen} THEN i.{axis} ELSE i.public_{axis} END" for axis in ("lon", "lat"))
     async with database(request, "intake").tx() as tx:
         rows = await tx.fetch(
-            """
+            f"""
             SELECT i.* FROM incident i LEFT JOIN operation o USING (operation)
-            WHERE ($1::uuid IS NULL OR i.incident_id < $1)
-              AND ($2::text IS NULL OR i.hazard = $2)
+            WHERE ($1::uuid IS NULL OR CASE WHEN $14::int IS NULL THEN i.incident_id < $1
+                    ELSE (i.priority, i.incident_id) < ($14, $1) END)
+              AND ($2::text IS NULL OR (i.hazard = $2 AND ($15 OR i.sensitivity IS NULL)))
               AND (CASE WHEN $3::text IS NULL THEN i.status <> 'merged' ELSE i.status = $3 END)
               AND ($4::int IS NULL OR i.severity >= $4)
               AND ($5::timestamptz IS NULL OR i.updated_at >= $5)
@@ -146,9 +217,10 @@ async def get_incidents(
               AND ($7::text[] IS NULL OR i.operation = ANY($7))
               AND (CASE WHEN $8::boolean IS NULL THEN $6 IS NOT NULL OR NOT i.exercise ELSE i.exercise = $8 END)
               AND ($6 IS NOT NULL OR o.closed_at IS NULL)
-              AND ($9::float8 IS NULL OR (i.lat BETWEEN $10 AND $12 AND CASE WHEN $9 <= $11::float8
-                    THEN i.lon BETWEEN $9 AND $11 ELSE i.lon >= $9 OR i.lon <= $11 END))
-            ORDER BY i.incident_id DESC LIMIT $13
+              AND ($16::boolean IS NULL OR $16 = (i.overdue_at IS NOT NULL AND i.attended_at IS NULL))
+              AND ($9::float8 IS NULL OR ({lat} BETWEEN $10 AND $12 AND CASE WHEN $9 <= $11::float8
+                    THEN {lon} BETWEEN $9 AND $11 ELSE {lon} >= $9 OR {lon} <= $11 END))
+            ORDER BY {"i.priority DESC," if sort == "priority" else ""} i.incident_id DESC LIMIT $13
             """,
             before,
             hazard,
@@ -160,24 +232,34 @@ async def get_incidents(
             exercise,
             *(box or (None, None, None, None)),
             limit + 1,
+            before_priority,
+            protected,
+            overdue,
         )
     more = len(rows) > limit
     rows = rows[:limit]
+    last = [str(rows[-1]["incident_id"])] if rows else []
+    if rows and sort == "priority":
+        last.insert(0, rows[-1]["priority"])
     return geojson(
         {
             "type": "FeatureCollection",
-            "features": [feature(as_incident(row), exact=exact) for row in rows],
-            "links": next_link(request, cursor_of([str(rows[-1]["incident_id"])]) if more else None),
+            "features": [feature(as_incident(row), exact=sees_exact(actor, row["sensitivity"])) for row in rows],
+            "links": next_link(request, cursor_of(last) if more else None),
         }
     )
 
 
-def _uuid_cursor(cursor: str | None) -> UUID | None:
-    values = from_cursor(cursor, 1)
+def _place_of(cursor: str | None, sort: str) -> tuple[int | None, UUID | None]:
+    """Where the page begins: the priority, if the list goes by that, and the id of the incident before it."""
+    values = from_cursor(cursor, 2 if sort == "priority" else 1)
     if values is None:
-        return None
+        return None, None
+    priority = values[0] if sort == "priority" else None
     try:
-        return UUID(str(values[0]))
+        if priority is not None and (not isinstance(priority, int) or not 0 <= priority <= 100):
+            raise ValueError("no priority")
+        return priority, UUID(str(values[-1]))
     except ValueError:
         raise Invalid("the cursor is not one that was given out", [Fault("query/cursor", "unknown cursor")]) from None
 
@@ -189,7 +271,7 @@ async def get_incident(request: Request, actor: Caller, incident_id: UUID) -> Re
         row = await incidents.incident_row(tx, incident_id)
         if row is None:
             raise NotFound("there is no such incident")
-        exact = sees_exact(actor) and actor.may_see(row["operation"])
+        exact = sees_exact(actor, row["sensitivity"]) and actor.may_see(row["operation"])
         return geojson(await _whole(tx, row, exact=exact))
 
 
@@ -203,25 +285,54 @@ async def _whole(tx: Tx, row: Incident, *, exact: bool) -> dict[str, Any]:
         api_needs.SELECT_NEEDS + " WHERE n.incident_id = $1 ORDER BY n.need_id LIMIT 500", incident_id
     )
     if not exact:
-        properties["needs"] = [
-            {name: need[name] for name in ("item", "skill", "unit", "quantity", "status")}
-            for need in map(api_needs.need_json, needs)
-            if need["status"] == "declared"
-        ]
+        properties["needs"] = (
+            []
+            if row["sensitivity"] is not None
+            else [
+                {name: need[name] for name in ("item", "skill", "unit", "quantity", "status")}
+                for need in map(api_needs.need_json, needs)
+                if need["status"] == "declared"
+            ]
+        )
         return document
     reports = await tx.fetch("SELECT * FROM report WHERE incident_id = $1 ORDER BY seq DESC LIMIT 200", incident_id)
-    found = await tx.exec(select(IncidentFact).where(IncidentFact.incident_id == incident_id))
-    facts: dict[str, IncidentFact] = {fact.fact: fact for fact in found}
     properties |= {
         "linked_reports": [report_json(report) for report in reversed(reports)],
-        "facts": {
-            name: {"evidence": fact.evidence, "by": fact.by, "reason": fact.reason, "at": _time(fact.at)}
-            for name, fact in sorted(facts.items())
-        },
+        "facts": {name: _fact_json(fact) for name, fact in (await incidents.facts_of(tx, row)).items()},
         "needs": [api_needs.need_json(need) for need in needs],
         "history": await _history(tx, incident_id),
     }  # fmt: skip
     return document
+
+
+def _fact_json(fact: Fact) -> dict[str, Any]:
+    """A fact as it counts, and beside it everything that was said of it: what contradicts it is not hidden."""
+    shown: dict[str, Any] = {
+        "value": fact.value,
+        "evidence": fact.evidence,
+        "disputed": fact.disputed,
+        "claims": [
+            {
+                "value": claim.value,
+                "report_id": str(claim.report_id),
+                "source": claim.source,
+                "official": claim.official,
+                "adds_evidence": claim.voice is not None or claim.official,
+                "observed_at": _time(claim.observed_at),
+                "received_at": _time(claim.received_at),
+            }
+            for claim in fact.claims
+        ],
+    }
+    if fact.vouched is not None:
+        shown["vouched"] = {
+            "value": fact.vouched.value,
+            "evidence": fact.vouched.evidence,
+            "by": fact.vouched.by,
+            "reason": fact.vouched.reason,
+            "at": _time(fact.vouched.at),
+        }
+    return shown
 
 
 _STEP = ("by", "reason", "changed", "reports", "evidence", "status")
@@ -254,8 +365,11 @@ def report_json(row: Row | Mapping[str, Any]) -> dict[str, Any]:
     location = {name: row[name] for name in ("lon", "lat", "accuracy_m", "place", "admin") if row[name] is not None}
     parsed = {
         name: from_json(row[name]) if isinstance(row[name], str) else row[name]
-        for name in ("people", "damage", "needs", "media", "parts")
+        for name in ("people", "damage", "needs", "media", "parts", "read_needs", "reading")
     }
+    reading = parsed["reading"] or {}
+    if row["state"] in ("held", "unplaced"):  # it is read when it is linked; whoever looks at it now wants to know
+        reading = stored(reader().read("\n".join(part for part in (row["title"], row["text"]) if part)))
     return {
         "report_id": str(row["report_id"]),
         "state": row["state"],
@@ -274,6 +388,7 @@ def report_json(row: Row | Mapping[str, Any]) -> dict[str, Any]:
         "people": parsed["people"],
         "damage": parsed["damage"],
         "needs": parsed["needs"],
+        "read_needs": parsed["read_needs"],
         "media": parsed["media"],
         "reporter_kind": row["reporter_kind"],
         "language": row["language"],
@@ -281,6 +396,10 @@ def report_json(row: Row | Mapping[str, Any]) -> dict[str, Any]:
         "external_id": row["external_id"],
         "external_url": row["external_url"],
         "bulk": row["bulk"],
+        "sensitivity": row["sensitivity"],
+        "overdue": row["overdue"] == row["state"],
+        "reading": reading,
+        "exercise_suggested": "drill" in reading and not row["exercise"],
         "incident_id": str(row["incident_id"]) if row["incident_id"] else None,
         "score": row["score"],
         "parts": parsed["parts"],
@@ -391,9 +510,25 @@ async def verify(request: Request, actor: Caller, incident_id: UUID) -> Response
         actor.require("operator")
 
     async def correction(tx: Tx) -> Incident:
-        return await incidents.verify(tx, incident_id, order.evidence, order.fact, by=actor.name, reason=order.reason)
+        return await incidents.verify(
+            tx, incident_id, order.evidence, order.fact, order.found, by=actor.name, reason=order.reason
+        )
 
     return await _correct(request, actor, incident_id, "verify", body, correction)
+
+
+@_correction("protect", ProtectIn)
+async def protect(request: Request, actor: Caller, incident_id: UUID) -> Response:
+    """Set the protected class of an incident, or null for none. From then on no rule changes it; its needs bear it
+    too, and the public and partners see the incident coarse."""
+    actor.require("operator")
+    body = await body_of(request)
+    order = parse(body, ProtectIn)
+
+    async def correction(tx: Tx) -> Incident:
+        return await incidents.protect(tx, incident_id, order.sensitivity, by=actor.name, reason=order.reason)
+
+    return await _correct(request, actor, incident_id, "protect", body, correction)
 
 
 @_correction("move", MoveIn)

@@ -66,6 +66,9 @@ def need_json(row: Row | Mapping[str, Any]) -> dict[str, Any]:
         "requires": parsed["requires"] or {},
         "bundle_id": str(row["bundle_id"]) if row["bundle_id"] else None,
         "people": parsed["people"],
+        "persons": row["persons"],
+        "vulnerable": list(row["vulnerable"]),
+        "sensitivity": row["sensitivity"],
         "organisation": row["organisation"],
         "declared_at": row["declared_at"].isoformat() if row["declared_at"] else None,
         "updated_at": row["updated_at"].isoformat(),
@@ -75,10 +78,14 @@ def need_json(row: Row | Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _shown(tx: Tx, need_id: UUID) -> dict[str, Any]:
+async def _shown(tx: Tx, need_id: UUID, actor: Actor) -> dict[str, Any]:
+    """The need; to our own people with the words that it came from, which a partner gets by the reports' events."""
     row = await tx.fetchrow(SELECT_NEEDS + " WHERE n.need_id = $1", need_id)
     assert row is not None
-    return need_json(row)
+    shown = need_json(row)
+    if actor.role != "partner":
+        shown["sources"] = await _sources(tx, need_id)
+    return shown
 
 
 def _own(actor: Actor, need: Mapping[str, Any]) -> None:
@@ -126,7 +133,7 @@ async def _post(tx: Tx, actor: Actor, order: NeedIn) -> Answer:
     need, new = await need_writes.post_need(
         tx, order, incident, operation, exercise, organisation=organisation, by=actor.name
     )
-    return 201 if new else 200, await _shown(tx, need["need_id"])
+    return 201 if new else 200, await _shown(tx, need["need_id"], actor)
 
 
 def _operation(order: NeedIn, known: Mapping[str, domain.Operation]) -> str:
@@ -208,8 +215,36 @@ async def get_need(request: Request, actor: Caller, need_id: UUID) -> Response:
     actor.require("operator", "partner", "field", "auditor")
     async with database(request, "intake").tx() as tx:
         _own(actor, await need_row(tx, need_id))
-        shown = await _shown(tx, need_id)
+        shown = await _shown(tx, need_id, actor)
     return json_answer(200, orjson.dumps(shown))
+
+
+async def _sources(tx: Tx, need_id: UUID) -> list[dict[str, Any]]:
+    """The reports that ask for a need, newest first, each with the words that say so; without words, it states the
+    need as such. Places count in the report's title and text, a line break between them."""
+    rows = await tx.fetch(
+        "SELECT r.report_id, r.received_at, r.title, r.text, a.quantity, a.counts, a.words, a.assumed "
+        "FROM need_ask a JOIN report r USING (report_id) WHERE a.need_id = $1 ORDER BY r.seq DESC LIMIT 50",
+        need_id,
+    )
+    sources = []
+    for row in rows:
+        text = "\n".join(part for part in (row["title"], row["text"]) if part)
+        spans = from_json(row["words"]) if row["words"] else []
+        sources.append(
+            {
+                "report_id": str(row["report_id"]),
+                "received_at": row["received_at"].isoformat(),
+                "quantity": row["quantity"],
+                "counts": row["counts"],
+                "assumed": row["assumed"],
+                # Words that were taken away since are not shown, nor whatever stands in their place now.
+                "words": [
+                    {"start": start, "end": end, "text": text[start:end]} for start, end in spans if end <= len(text)
+                ],
+            }
+        )
+    return sources
 
 
 @router.patch("/v1/needs/{need_id}", responses=responses(NotFound, Conflict), openapi_extra=takes(NeedChangeIn))
@@ -224,7 +259,7 @@ async def patch_need(request: Request, actor: Caller, need_id: UUID) -> Response
         _own(actor, need)
         place = mask(order.location.place, None)[0] if order.location and order.location.place else None
         await need_writes.patch_need(tx, need, order, place=place, by=actor.name)
-        return 200, await _shown(tx, need_id)
+        return 200, await _shown(tx, need_id, actor)
 
     key = idempotency_key(request, actor)
     return await write_once(database(request, "intake"), actor, key, body, f"PATCH /v1/needs/{need_id}", work)
@@ -250,8 +285,10 @@ async def confirm_need(request: Request, actor: Caller, need_id: UUID) -> Respon
     async def work(tx: Tx) -> Answer:
         need = await need_row(tx, need_id)
         actor.require_operation(need["operation"])
-        shown = await _shown(tx, need_id)
-        delivered = Delivered(need_id, need["operation"], need["exercise"], shown["ledger"]["delivered"])
+        shown = await _shown(tx, need_id, actor)
+        delivered = Delivered(
+            need_id, need["operation"], need["exercise"], shown["ledger"]["delivered"], need["sensitivity"]
+        )
         await need_writes.confirm(
             tx, [delivered], received=order.received, quantity=order.quantity, by=actor.name, reason=order.reason
         )

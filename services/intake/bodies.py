@@ -26,6 +26,7 @@ from schemas.values import (
     Period,
     Quantity,
     Requirements,
+    Sensitivity,
     Severity,
 )
 from services.intake.needs import item_code, skill_code
@@ -239,6 +240,7 @@ class NeedIn(Body):
     bundle_id: UUID | None = None
     people: PeopleCount | None = None
     operation: OperationId | None = None
+    sensitivity: Sensitivity | None = None
     reason: Reason | None = None
 
     _item = field_validator("item")(StatedNeedIn._item.__func__)  # type: ignore[attr-defined]
@@ -296,8 +298,38 @@ class ReportLinkIn(Body):
 
 
 class VerifyIn(Body):
+    """`value`: what was found, where that is not what the fact says now: a count, a hazard's code, or a depth in cm."""
+
     evidence: Evidence
     fact: Annotated[str, Length(pattern=r"^[a-z][a-z0-9_.]{0,60}$")] | None = None
+    value: Annotated[int, Field(ge=0, le=1_000_000_000)] | Annotated[str, Length(max_length=100)] | None = None
+    reason: Reason
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.value is None:
+            return self
+        group, _, name = (self.fact or "").partition(".")
+        known = {"people": PeopleCount.model_fields, "damage": Damage.model_fields}.get(group, {})
+        if self.fact == "hazard":
+            if not isinstance(self.value, str) or hazard_code(self.value, foreign=False) is None:
+                raise ValueError("the value of a hazard is its code or everyday word")
+        elif self.fact != "water_depth_cm" and name not in known:
+            raise ValueError("a value goes with hazard, water_depth_cm, people.<which> or damage.<which>")
+        elif not isinstance(self.value, int):
+            raise ValueError("the value of this fact is a whole number")
+        return self
+
+    @property
+    def found(self) -> int | str | None:
+        """The value as it is stored: a hazard by its code."""
+        return hazard_code(self.value, foreign=False) if isinstance(self.value, str) else self.value
+
+
+class ProtectIn(Body):
+    """`sensitivity`: the protected class, null for none."""
+
+    sensitivity: Sensitivity | None
     reason: Reason
 
 

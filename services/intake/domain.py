@@ -18,7 +18,9 @@ import h3
 
 from schemas import vocabulary
 from schemas.values import STANDING, Evidence
+from services.intake import triage as urgency
 from services.intake.linking import DEFAULT
+from services.intake.sensitivity import PUBLIC_RESOLUTION
 
 TicketStatus = Literal["received", "linked", "verified", "acting", "resolved"]
 
@@ -30,7 +32,6 @@ PEOPLE = ("affected", "displaced", "injured", "dead", "missing")
 DAMAGE = (
     "houses_heavy", "houses_moderate", "houses_light", "houses_flooded", "houses_damaged", "public_facilities_damaged",
 )  # fmt: skip
-EVIDENCE: tuple[Evidence, ...] = ("reported", "corroborated", "field_checked", "official")
 DEFAULT_SEVERITY = 2
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _TICKET_LENGTH = 12
@@ -160,6 +161,10 @@ class Told:
     voice: str | None = None
     official: bool = False
     copy: bool = False
+    reading: Mapping[str, Any] = field(default_factory=dict)  # as `needs_text.stored` gives it
+    asked: tuple[str, ...] = ()  # items and skills that it states as needed
+    sensitivity: str | None = None
+    bulk: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,54 +181,16 @@ class Summary:
     admin: str | None
     people: dict[str, int]
     damage: dict[str, int]
+    water_depth_cm: float | None = None
+    persons: int | None = None
+    vulnerable: tuple[str, ...] = ()
+    sensitivity: str | None = None
+    exercise_suggested: bool = False
 
 
-def summary(told: Sequence[Told], zone: tzinfo) -> Summary:
-    """What the reports of one incident say together; `told` in the order of receipt, not empty.
-
-    Severity: the highest. Hazard and area: the most frequent, the earliest of equals; `other` only if nobody knows
-    better. Point: the middle of the located reports. People and damage: see `figures`.
-    """
-    hazards = [t.hazard for t in told if t.hazard and t.hazard != "other"]
-    hazard = _mode(hazards) or next((t.hazard for t in told if t.hazard), None)
-    place = next((t.place for t in told if t.place), None)
-    admin = _mode([t.admin for t in told if t.admin])
-    lon, lat = middle([(t.lon, t.lat) for t in told if t.lon is not None and t.lat is not None])
-    return Summary(
-        title=title_of(told[0].title, told[0].text, hazard, place, admin),
-        hazard=hazard,
-        severity=max(severity_of(t.severity, t.people) for t in told),
-        evidence=evidence_of(told),
-        lon=lon,
-        lat=lat,
-        place=place,
-        admin=admin,
-        people=figures([(t, t.people) for t in told], PEOPLE, zone),
-        damage=figures([(t, t.damage) for t in told], DAMAGE, zone),
-    )
-
-
-def severity_of(stated: int | None, people: Mapping[str, int]) -> int:
-    """A report's severity: as stated, else serious where somebody is hurt, dead or missing, else moderate."""
-    if stated is not None:
-        return stated
-    return 3 if any(people.get(name) for name in ("injured", "dead", "missing")) else DEFAULT_SEVERITY
-
-
-def evidence_of(told: Sequence[Told]) -> Evidence:
-    """How far an incident is believed: an authority said it, two independent voices did, or somebody did.
-
-    A voice is a contact or an organisation; a copy of another report adds none, nor does a sender nobody can tell.
-    """
-    if any(t.official for t in told):
-        return "official"
-    voices = {t.voice for t in told if t.voice and not t.copy}
-    return "corroborated" if len(voices) >= 2 else "reported"
-
-
-def stronger(first: Evidence, second: Evidence | None) -> Evidence:
-    """The higher of two degrees of evidence; None counts for nothing."""
-    return max(first, second or "reported", key=EVIDENCE.index)
+def severity_of(stated: int | None, people: Mapping[str, int], reading: Mapping[str, Any] | None = None) -> int:
+    """A report's severity: as stated, else by its counts and words; see `triage`."""
+    return urgency.report_severity(stated, people, reading)
 
 
 def figures(told: Sequence[tuple[Told, Mapping[str, int]]], names: Sequence[str], zone: tzinfo) -> dict[str, int]:
@@ -283,17 +250,27 @@ def coarse_title(hazard: str | None, admin: str | None, place: str | None = None
     return f"{what} di {where}" if where else what
 
 
-def _mode(words: Sequence[str]) -> str | None:
+def mode(words: Sequence[str]) -> str | None:
     return Counter(words).most_common(1)[0][0] if words else None
 
 
 # What the public may see
 
 
-def coarse_point(lon: float, lat: float) -> tuple[float, float]:
-    """The centre (lon, lat) of the H3 cell of resolution 7 (about 5 km²) that holds a point."""
-    centre_lat, centre_lon = h3.cell_to_latlng(h3.latlng_to_cell(lat, lon, 7))
+def coarse_point(lon: float, lat: float, sensitivity: str | None = None) -> tuple[float, float]:
+    """The centre (lon, lat) of the H3 cell of resolution 7 (about 5 km²) that holds a point; of a wider one for what
+    is protected."""
+    resolution = 7 if sensitivity is None else PUBLIC_RESOLUTION
+    centre_lat, centre_lon = h3.cell_to_latlng(h3.latlng_to_cell(lat, lon, resolution))
     return round(centre_lon, 5), round(centre_lat, 5)
+
+
+def coarse_area(admin: str | None) -> str | None:
+    """The regency of an area code, which is all that the public learns of where something protected is."""
+    if admin is None:
+        return None
+    scheme, _, code = admin.partition(":")
+    return f"{scheme}:{'.'.join(code.split('.')[:2]) if '.' in code else code[:4]}"
 
 
 _BANDS = (0, 1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)

@@ -23,7 +23,7 @@ from schemas.reports import ReportLinked
 from services.intake.actions import LINKER_CHANNEL, settle_held
 from services.intake.incidents import refresh, try_lock_operation
 from services.intake.linking import Link, Linker, LinkReport
-from services.intake.needs_text import read_needs
+from services.intake.needs_text import needs_in, reader, stored
 from services.runtime import clock, outbox
 from services.runtime.db import Database, Row, Tx, to_json
 from services.runtime.ids import uuid7
@@ -99,8 +99,8 @@ async def link_batch(db: Database, operation: str, indexes: Indexes, size: int =
                 return 0
             index = await _followed(tx, operation, indexes)
             rows = await tx.fetch(
-                f"SELECT {_LINKABLE}, exercise, needs FROM report WHERE operation = $1 AND state = 'waiting' "
-                "ORDER BY bulk, seq LIMIT $2",
+                f"SELECT {_LINKABLE}, exercise, needs, sensitivity FROM report "
+                "WHERE operation = $1 AND state = 'waiting' ORDER BY bulk, seq LIMIT $2",
                 operation,
                 size,
             )
@@ -140,14 +140,16 @@ def link_report(row: Row) -> LinkReport:
 async def _store(tx: Tx, operation: str, rows: Sequence[Row], links: Sequence[tuple[Link, UUID]]) -> int:
     """Write a batch's decisions and tell of them; returns the newest `change_id`."""
     now: datetime = clock.now()
+    readings = [_read(row) for row in rows]
     await tx.execute(
         """
         UPDATE report r SET state = 'linked', incident_id = t.incident_id, copy_of = t.copy_of,
                exact_copy = t.exact_copy, linked_at = $8, linked_by = $9, score = t.score, parts = t.parts::jsonb,
-               suggested = t.suggested, read_needs = t.read_needs::jsonb
+               suggested = t.suggested, read_needs = t.read_needs::jsonb, reading = t.reading::jsonb
         FROM unnest(
-            $1::uuid[], $2::uuid[], $3::uuid[], $4::boolean[], $5::float8[], $6::text[], $7::uuid[], $10::text[]
-        ) AS t(report_id, incident_id, copy_of, exact_copy, score, parts, suggested, read_needs)
+            $1::uuid[], $2::uuid[], $3::uuid[], $4::boolean[], $5::float8[], $6::text[], $7::uuid[], $10::text[],
+            $11::text[]
+        ) AS t(report_id, incident_id, copy_of, exact_copy, score, parts, suggested, read_needs, reading)
         WHERE r.report_id = t.report_id
         """,
         [row["report_id"] for row in rows],
@@ -159,7 +161,8 @@ async def _store(tx: Tx, operation: str, rows: Sequence[Row], links: Sequence[tu
         [link.suggested for link, _ in links],
         now,
         BY,
-        [_read(row) for row in rows],
+        [needs for needs, _ in readings],
+        [reading for _, reading in readings],
     )
     followed = await tx.fetchval(
         """
@@ -180,7 +183,7 @@ async def _store(tx: Tx, operation: str, rows: Sequence[Row], links: Sequence[tu
             ReportLinked(
                 report_id=row["report_id"], incident_id=incident_id, operation=operation, exercise=row["exercise"],
                 score=round(link.score, 4), parts={name: round(value, 4) for name, value in link.parts.items()},
-                copy_of=link.copy_of, by=BY,
+                copy_of=link.copy_of, sensitivity=row["sensitivity"], by=BY,
             )
             for row, (link, incident_id) in zip(rows, links, strict=True)
         ],
@@ -189,12 +192,16 @@ async def _store(tx: Tx, operation: str, rows: Sequence[Row], links: Sequence[tu
     return int(followed)
 
 
-def _read(row: Row) -> str | None:
-    """The needs that a report's text speaks of, as JSON; None where it states its needs, or where none is found."""
-    if row["needs"] is not None:
-        return None
-    found = read_needs("\n".join(part for part in (row["title"], row["text"]) if part))
-    return to_json(found) if found else None
+def _read(row: Row) -> tuple[str | None, str | None]:
+    """What a report's text speaks of, as JSON: its needs, None where the report states them or none is found; and what
+    else it says, None for nothing."""
+    text = "\n".join(part for part in (row["title"], row["text"]) if part)
+    if not text:
+        return None, None
+    read = reader().read(text)
+    found = needs_in(read) if row["needs"] is None else []
+    said = stored(read)
+    return to_json(found) if found else None, to_json(said) if said else None
 
 
 # Following

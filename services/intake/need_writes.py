@@ -30,7 +30,8 @@ Need = dict[str, Any]
 _COLUMNS = (
     "need_id", "incident_id", "operation", "exercise", "item", "skill", "unit", "quantity", "figure", "severity",
     "status", "lon", "lat", "accuracy_m", "place", "admin", "window_start", "window_end", "requires", "bundle_id",
-    "people", "organisation", "small_contact", "made_at", "declared_at", "updated_at", "by", "reason",
+    "people", "organisation", "small_contact", "made_at", "declared_at", "updated_at", "by", "reason", "sensitivity",
+    "persons", "vulnerable",
 )  # fmt: skip
 _JSON = ("requires", "people")
 _UPSERT = f"""
@@ -53,8 +54,13 @@ async def _write(tx: Tx, rows: Iterable[Need]) -> None:
     )
 
 
-def need_event(kind: type[NeedState], row: Need, reports: Sequence[UUID], *, by: str, reason: str | None) -> NeedState:
-    """What is told of a need as its row stands; `reports` are those that ask for it, oldest first."""
+def need_event(kind: type[NeedState], row: Need, asks: Sequence[Row], *, by: str, reason: str | None) -> NeedState:
+    """What is told of a need as its row stands; `asks` are the rows of `need_ask`, oldest report first."""
+    asks = asks[-20:]
+    words = [
+        {"report_id": ask["report_id"], "spans": from_json(ask["words"]), "assumed": ask["assumed"]}
+        for ask in asks if ask["words"] is not None
+    ]  # fmt: skip
     point = None
     if row["lon"] is not None:
         point = {"lon": row["lon"], "lat": row["lat"], "accuracy_m": row["accuracy_m"]}
@@ -66,7 +72,9 @@ def need_event(kind: type[NeedState], row: Need, reports: Sequence[UUID], *, by:
         place=row["place"], admin=row["admin"],
         window={"start": row["window_start"], "end": row["window_end"]},
         requires=row["requires"] or {}, bundle_id=row["bundle_id"], people=row["people"],
-        reports=tuple(reports[-20:]), declared_at=row["declared_at"], by=by, reason=reason,
+        reports=tuple(ask["report_id"] for ask in asks), words=words, persons=row["persons"],
+        vulnerable=tuple(row["vulnerable"]), sensitivity=row["sensitivity"], declared_at=row["declared_at"],
+        by=by, reason=reason,
     )  # fmt: skip
 
 
@@ -96,34 +104,42 @@ async def work_out(tx: Tx, incident_ids: Collection[UUID], *, by: str, reason: s
     before = {need_id: dict(need) for need_id, need in live.items()}
     asking = await tx.fetch(
         # What a report states counts; only where it states nothing does what was read in its text.
-        "SELECT report_id, incident_id, coalesce(needs, read_needs) AS needs FROM report r "
+        "SELECT report_id, incident_id, coalesce(needs, read_needs) AS needs, needs IS NULL AS read FROM report r "
         "WHERE incident_id = ANY($1) AND coalesce(needs, read_needs) IS NOT NULL "
         "AND NOT EXISTS (SELECT FROM need_ask a WHERE a.report_id = r.report_id) ORDER BY seq",
         list(incidents),
     )
     if not live and not asking:
         return
-    asks: list[tuple[UUID, UUID, int]] = []
+    asks: list[tuple[UUID, UUID, int, str | None, bool]] = []
     for report in asking:
         wanted: Counter[tuple[str | None, str | None]] = Counter()
+        words: dict[tuple[str | None, str | None], list[list[int]]] = defaultdict(list)
+        assumed: set[tuple[str | None, str | None]] = set()
         for stated in from_json(report["needs"]):
-            wanted[stated.get("item"), stated.get("skill")] += stated["quantity"]
+            code = stated.get("item"), stated.get("skill")
+            wanted[code] += stated["quantity"]
+            words[code] += [span for span in stated.get("words", ()) if span not in words[code]]
+            if stated.get("assumed"):
+                assumed.add(code)
         for (item, skill), quantity in wanted.items():
             incident = incidents[report["incident_id"]]
             need = _live_need(live.values(), incident["incident_id"], item, skill, now)
             if need is None:
                 need = _new_need(incident, item, skill, now, by)
                 live[need["need_id"]] = need
-            asks.append((need["need_id"], report["report_id"], min(quantity, 1_000_000_000)))
+            spans = to_json(words[item, skill]) if report["read"] else None
+            asks.append(
+                (need["need_id"], report["report_id"], min(quantity, 1_000_000_000), spans, (item, skill) in assumed)
+            )
     await _write(tx, [need for need_id, need in live.items() if need_id not in before])
     if asks:
         await tx.execute(
-            "INSERT INTO need_ask (need_id, report_id, quantity, counts) "
-            "SELECT need_id, report_id, quantity, false FROM unnest($1::uuid[], $2::uuid[], $3::int[]) "
-            "AS t(need_id, report_id, quantity)",
-            [need_id for need_id, _, _ in asks],
-            [report_id for _, report_id, _ in asks],
-            [quantity for _, _, quantity in asks],
+            "INSERT INTO need_ask (need_id, report_id, quantity, counts, words, assumed) "
+            "SELECT need_id, report_id, quantity, false, words::jsonb, assumed "
+            "FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::boolean[]) "
+            "AS t(need_id, report_id, quantity, words, assumed)",
+            *map(list, zip(*asks, strict=True)),
         )
     await _judge(tx, incidents, live, before, by=by, reason=reason)
 
@@ -146,6 +162,7 @@ def _new_need(incident: Row | Mapping[str, Any], item: str | None, skill: str | 
         "accuracy_m": None, "place": None, "admin": None, "window_start": now, "window_end": now + needs.WINDOW,
         "requires": {}, "bundle_id": None, "people": None, "organisation": None, "small_contact": None,
         "made_at": now, "declared_at": None, "updated_at": now, "by": by, "reason": None,
+        "sensitivity": incident["sensitivity"], "persons": None, "vulnerable": [],
     }  # fmt: skip
 
 
@@ -161,7 +178,7 @@ async def _judge(
     now = clock.now()
     rows = await tx.fetch(
         # A sender's standing vouches for what it stated, not for what a rule of ours read in its words.
-        "SELECT a.need_id, a.report_id, a.quantity, a.counts, r.severity, r.people, "
+        "SELECT a.need_id, a.report_id, a.quantity, a.counts, a.words, a.assumed, r.severity, r.people, r.reading, "
         "r.proven AND r.needs IS NOT NULL AS proven, r.contact, r.lon, r.lat, "
         "r.accuracy_m, r.place, r.admin FROM need_ask a JOIN report r USING (report_id) WHERE a.need_id = ANY($1) "
         "ORDER BY r.seq",
@@ -179,13 +196,19 @@ async def _judge(
         incident = incidents[need["incident_id"]]
         if need["lon"] is None:
             _place(need, asking, incident)
+        readings = [from_json(row["reading"]) or {} for row in asking]
+        need |= {
+            "sensitivity": incident["sensitivity"],
+            "persons": max((reading.get("persons") or 0 for reading in readings), default=0) or None,
+            "vulnerable": list(dict.fromkeys(group for reading in readings for group in reading.get("vulnerable", ()))),
+        }
         asks = [
             Ask(
                 row["report_id"], row["quantity"],
-                domain.severity_of(row["severity"], from_json(row["people"]) or {}),
+                domain.severity_of(row["severity"], from_json(row["people"]) or {}, reading),
                 row["proven"], row["contact"], row["counts"],
             )
-            for row in asking
+            for row, reading in zip(asking, readings, strict=True)
         ]  # fmt: skip
         verdict = needs.judge(
             asks,
@@ -205,7 +228,7 @@ async def _judge(
         if kind is not None:
             need |= {"by": by, "reason": reason, "updated_at": now}
             changed.append(need)
-            events.append(need_event(kind, need, [row["report_id"] for row in asking], by=by, reason=reason))
+            events.append(need_event(kind, need, asking, by=by, reason=reason))
     if counting:
         await tx.execute(
             "UPDATE need_ask a SET counts = true FROM unnest($1::uuid[], $2::uuid[]) AS t(need_id, report_id) "
@@ -217,7 +240,10 @@ async def _judge(
     await outbox.append(tx, events)
 
 
-_AMENDABLE = ("quantity", "severity", "lon", "lat", "incident_id", "operation", "place", "admin")
+_AMENDABLE = (
+    "quantity", "severity", "lon", "lat", "incident_id", "operation", "place", "admin", "sensitivity", "persons",
+    "vulnerable",
+)  # fmt: skip
 
 
 def _apply(need: Need, verdict: needs.Verdict, before: Need | None, now: Any) -> type[NeedState] | None:
@@ -280,10 +306,11 @@ async def merge_needs(tx: Tx, incident_id: UUID, into_id: UUID, *, by: str, reas
         twin = _live_need(all_needs, into_id, need["item"], need["skill"], now)
         if twin is None:
             need |= {"incident_id": into_id, "by": by, "reason": reason, "updated_at": now}
-            events.append(need_event(NeedAmended, need, await _reports_of(tx, need["need_id"]), by=by, reason=reason))
+            events.append(need_event(NeedAmended, need, await _asks_of(tx, need["need_id"]), by=by, reason=reason))
         else:
             await tx.execute(
-                "INSERT INTO need_ask SELECT $2, report_id, quantity, counts FROM need_ask WHERE need_id = $1 "
+                "INSERT INTO need_ask (need_id, report_id, quantity, counts, words, assumed) "
+                "SELECT $2, report_id, quantity, counts, words, assumed FROM need_ask WHERE need_id = $1 "
                 "ON CONFLICT DO NOTHING",
                 need["need_id"], twin["need_id"],
             )  # fmt: skip
@@ -311,7 +338,7 @@ async def move_needs(tx: Tx, incident_id: UUID, operation: str, exercise: bool, 
     await _write(tx, moved)
     await outbox.append(
         tx,
-        [need_event(NeedAmended, need, await _reports_of(tx, need["need_id"]), by=by, reason=reason) for need in moved],
+        [need_event(NeedAmended, need, await _asks_of(tx, need["need_id"]), by=by, reason=reason) for need in moved],
     )
 
 
@@ -333,16 +360,17 @@ async def withdraw_idle(tx: Tx, incident_id: UUID, *, by: str, reason: str) -> N
 async def _withdraw(tx: Tx, need: Need, *, by: str, reason: str | None) -> None:
     need |= {"status": "withdrawn", "by": by, "reason": reason, "updated_at": clock.now()}
     await _write(tx, [need])
-    reports = await _reports_of(tx, need["need_id"])
-    await outbox.append(tx, [need_event(NeedWithdrawn, need, reports, by=by, reason=reason)])
+    asks = await _asks_of(tx, need["need_id"])
+    await outbox.append(tx, [need_event(NeedWithdrawn, need, asks, by=by, reason=reason)])
 
 
-async def _reports_of(tx: Tx, need_id: UUID) -> list[UUID]:
+async def _asks_of(tx: Tx, need_id: UUID) -> list[Row]:
     rows = await tx.fetch(
-        "SELECT report_id FROM need_ask JOIN report USING (report_id) WHERE need_id = $1 ORDER BY seq DESC LIMIT 20",
+        "SELECT report_id, words, assumed FROM need_ask JOIN report USING (report_id) WHERE need_id = $1 "
+        "ORDER BY seq DESC LIMIT 20",
         need_id,
     )
-    return [row["report_id"] for row in reversed(rows)]
+    return rows[::-1]
 
 
 # Needs set by operators and partners
@@ -377,7 +405,7 @@ async def post_need(
     if lon is None and incident is not None:
         lon, lat = incident["lon"], incident["lat"]
     window = order.window
-    need = {
+    need: Need = {
         "need_id": uuid7(), "incident_id": incident["incident_id"] if incident else None, "operation": operation,
         "exercise": exercise, "item": order.item, "skill": order.skill,
         "unit": needs.unit_of(order.item, order.skill), "quantity": order.quantity, "figure": order.quantity,
@@ -391,6 +419,7 @@ async def post_need(
         "people": order.people.model_dump(exclude_none=True) if order.people else None,
         "organisation": organisation, "small_contact": None, "made_at": now,
         "declared_at": None if lon is None else now, "updated_at": now, "by": by, "reason": order.reason,
+        "sensitivity": incident["sensitivity"] if incident else order.sensitivity, "persons": None, "vulnerable": [],
     }  # fmt: skip
     await _write(tx, [need])
     kind = NeedDrafted if lon is None else NeedDeclared
@@ -442,8 +471,8 @@ async def _change(tx: Tx, need: Need, change: Mapping[str, Any], *, declare: boo
         need |= {"by": by, "reason": reason, "updated_at": now}
         await _write(tx, [need])
     if kind is not None:
-        reports = await _reports_of(tx, need["need_id"])
-        await outbox.append(tx, [need_event(kind, need, reports, by=by, reason=reason)])
+        asks = await _asks_of(tx, need["need_id"])
+        await outbox.append(tx, [need_event(kind, need, asks, by=by, reason=reason)])
     return need
 
 
@@ -463,7 +492,7 @@ async def draft_readiness(
         "severity": severity, "status": "draft", "lon": lon, "lat": lat, "accuracy_m": None, "place": place,
         "admin": None, "window_start": window[0], "window_end": window[1], "requires": {}, "bundle_id": None,
         "people": None, "organisation": None, "small_contact": None, "made_at": now, "declared_at": None,
-        "updated_at": now, "by": by, "reason": reason,
+        "updated_at": now, "by": by, "reason": reason, "sensitivity": None, "persons": None, "vulnerable": [],
     }  # fmt: skip
     await _write(tx, [need])
     await outbox.append(tx, [need_event(NeedDrafted, need, [], by=by, reason=reason)])
@@ -499,6 +528,7 @@ class Delivered:
     operation: str
     exercise: bool
     delivered: int
+    sensitivity: str | None = None
 
 
 async def confirm(
@@ -528,7 +558,8 @@ async def confirm(
         except ValueError as error:
             raise Conflict(str(error)) from None
         shared = {
-            "need_id": need.need_id, "operation": need.operation, "exercise": need.exercise, "by": by, "reason": reason,
+            "need_id": need.need_id, "operation": need.operation, "exercise": need.exercise,
+            "sensitivity": need.sensitivity, "by": by, "reason": reason,
         }  # fmt: skip
         if came:
             events.append(DeliveryConfirmed(quantity=came, **shared))

@@ -517,12 +517,31 @@ def _widest(people: Sequence[People]) -> list[People]:
     return kept
 
 
+def stored(reading: NeedsReading) -> dict[str, Any]:
+    """What a text says beside its needs, as JSON; what it does not say is left out. `drill` and `depth_words` are
+    places in the text; `labels` the kinds of need that it asks for."""
+    found: dict[str, Any] = {
+        "urgency": None if reading.urgency == "none" else reading.urgency,
+        "depth_cm": reading.depth.cm if reading.depth else None,
+        "depth_words": [reading.depth.words.start, reading.depth.words.end] if reading.depth else None,
+        "persons": reading.persons,
+        "vulnerable": list(reading.vulnerable),
+        "labels": list(dict.fromkeys(need.label for need in reading.needs)),
+        "drill": [reading.drill.start, reading.drill.end] if reading.drill else None,
+    }
+    return {name: value for name, value in found.items() if value}
+
+
 def read_needs(text: str) -> list[dict[str, Any]]:
+    """`needs_in` of what the reader in service finds in a text."""
+    return needs_in(reader().read(text))
+
+
+def needs_in(reading: NeedsReading) -> list[dict[str, Any]]:
     """The needs of a text in the form in which a report states its own: item or skill and quantity, with the label,
     the places of the words, and `assumed` where the text gives no number (then it is worked out from the people
     named, else one). What no stock and no skill meets is left out, and so is all of a text that says it is a drill.
     """
-    reading = reader().read(text)
     if reading.drill is not None:
         return []
     found: list[dict[str, Any]] = []

@@ -44,7 +44,8 @@ async def forget(tx: Tx, event_ids: Collection[str], *, by: str) -> None:
     await tx.execute(
         """
         UPDATE report SET title = NULL, text = NULL, link_text = NULL, sealed = NULL, sealed_for = NULL, place = NULL,
-                          external_url = NULL, media = NULL, read_needs = NULL
+                          external_url = NULL, media = NULL, read_needs = NULL,
+                          reading = reading - 'depth_words' - 'drill'
         WHERE report_id = ANY($1)
         """,
         [row["report_id"] for row in reports],

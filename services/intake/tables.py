@@ -92,6 +92,9 @@ class Report(SQLModel, table=True):
     damage: dict[str, int] | None = _json()
     needs: list[dict[str, Any]] | None = _json()
     read_needs: list[dict[str, Any]] | None = _json()
+    reading: dict[str, Any] | None = _json()
+    sensitivity: str | None = None
+    overdue: str | None = None
     media: list[dict[str, Any]] | None = _json()
     bulk: bool = False
     incident_id: UUID | None = None
@@ -134,6 +137,22 @@ class Incident(SQLModel, table=True):
     first_observed_at: datetime = _instant()
     last_observed_at: datetime = _instant()
     merged_into: UUID | None = Field(default=None, foreign_key="intake.incident.incident_id")
+    facts: dict[str, str] = _json(nullable=False)
+    disputed: list[str] = _words()
+    sensitivity: str | None = None
+    sensitivity_set: bool = False
+    priority: int = Field(default=0, sa_type=SmallInteger)
+    reasons: list[Any] = _json(nullable=False)
+    attend_by: datetime | None = _instant(nullable=True)
+    attended_at: datetime | None = _instant(nullable=True)
+    overdue_at: datetime | None = _instant(nullable=True)
+    triage_at: datetime | None = _instant(nullable=True)
+    water_depth_cm: float | None = _degrees()
+    persons: int | None = None
+    vulnerable: list[str] = _words()
+    exercise_suggested: bool = False
+    public_lon: float | None = _degrees()
+    public_lat: float | None = _degrees()
 
 
 class IncidentFact(SQLModel, table=True):
@@ -148,6 +167,7 @@ class IncidentFact(SQLModel, table=True):
     by: str
     reason: str
     at: datetime = _instant()
+    value: Any = _json()
 
 
 class LinkChange(SQLModel, table=True):
@@ -193,6 +213,9 @@ class Need(SQLModel, table=True):
     people: dict[str, int] | None = _json()
     organisation: str | None = None
     small_contact: str | None = None
+    sensitivity: str | None = None
+    persons: int | None = None
+    vulnerable: list[str] = _words()
     made_at: datetime = _instant()
     declared_at: datetime | None = _instant(nullable=True)
     updated_at: datetime = _instant()
@@ -210,6 +233,8 @@ class NeedAsk(SQLModel, table=True):
     report_id: UUID = Field(primary_key=True, foreign_key="intake.report.report_id")
     quantity: int
     counts: bool
+    words: list[Any] | None = _json()
+    assumed: bool = False
 
 
 class Ledger(SQLModel, table=True):

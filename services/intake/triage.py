@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, Literal, get_args
 
 from schemas.values import Evidence
 from services.intake.needs_text import NeedsReading, Urgency
@@ -73,10 +74,94 @@ def facts_of(
     )  # fmt: skip
 
 
+def facts_from(
+    reading: Mapping[str, Any] | None,
+    *,
+    stated: int | None = None,
+    people: Mapping[str, int] | None = None,
+    asked: Iterable[str] = (),
+    bulk: bool = False,
+) -> Facts:
+    """As `facts_of`, from a reading as it is stored (`needs_text.stored`) and what the report itself `asked` for.
+
+    A report whose words tell nothing of how urgent it is may be any: it counts as harm now, not as a trifle.
+    """
+    said = reading or {}
+    urgency: Urgency = said["urgency"] if said.get("urgency") in get_args(Urgency) else "medium"
+    return Facts(
+        stated=stated, people=people or {}, persons=said.get("persons"), vulnerable=tuple(said.get("vulnerable", ())),
+        urgency="medium" if urgency == "none" else urgency, depth_cm=said.get("depth_cm"),
+        needs=tuple(dict.fromkeys((*asked, *said.get("labels", ())))), bulk=bulk, drill="drill" in said,
+    )  # fmt: skip
+
+
 def triage(facts: Facts) -> Triage:
     """Severity and priority of a situation. A severity that somebody stated stands, unless people are counted dead,
     injured or missing: a slip of the finger must not hide them. More of anything bad never lowers either figure."""
     severity, reasons = _severity(facts)
+    return _with_points(facts, severity, reasons)
+
+
+def together(
+    each: Iterable[Facts],
+    *,
+    people: Mapping[str, int],
+    evidence: Evidence,
+    depth_cm: float | None,
+    met: Iterable[str] = (),
+    waited_h: float = 0.0,
+) -> Triage:
+    """Severity and priority of an incident: as severe as its most severe report or its figures together; points by what
+    all of them say, `people` and `depth_cm` as the incident has them. `met`: needs that nobody has to meet any more."""
+    reports = list(each)
+    severity, reasons = max((_severity(facts) for facts in reports), key=lambda found: found[0])
+    done = set(met)
+    whole = Facts(
+        stated=severity,
+        people=people,
+        persons=max((facts.persons or 0 for facts in reports), default=0),
+        vulnerable=tuple(dict.fromkeys(group for facts in reports for group in facts.vulnerable)),
+        depth_cm=depth_cm,
+        needs=tuple(dict.fromkeys(need for facts in reports for need in facts.needs if need not in done)),
+        evidence=evidence,
+        waited_h=waited_h,
+        bulk=all(facts.bulk for facts in reports),
+        drill=any(facts.drill for facts in reports),
+    )
+    counted, causes = _severity(whole)
+    if counted > severity:
+        severity, reasons = counted, [cause for cause in causes if cause.cause != "stated"]
+    return _with_points(whole, severity, reasons)
+
+
+def report_severity(stated: int | None, people: Mapping[str, int], reading: Mapping[str, Any] | None) -> int:
+    """How severe one report is by itself."""
+    return _severity(facts_from(reading, stated=stated, people=people))[0]
+
+
+Wait = Literal["linking", "place"]
+
+
+def attend_within(severity: int) -> timedelta:
+    """The time from an incident's first report within which somebody should have looked at it."""
+    return timedelta(minutes=float(_figures()["attend_within_min"][str(severity)]))
+
+
+def wait_at_most(what: Wait) -> timedelta:
+    """How long a report may wait for this before it is told as overdue."""
+    return timedelta(minutes=float(_figures()["wait_at_most_min"][what]))
+
+
+def next_rise(since: datetime, now: datetime) -> datetime | None:
+    """When waiting next makes something that came in at `since` more urgent; None: never again."""
+    waiting = _figures()["points"]["waiting"]
+    hours = math.floor((now - since) / timedelta(hours=1)) + 1
+    if int(waiting["each_hour"]) * (hours - 1) >= int(waiting["most"]):
+        return None
+    return since + timedelta(hours=max(1, hours))
+
+
+def _with_points(facts: Facts, severity: int, reasons: list[Reason]) -> Triage:
     points = _figures()["points"]
     reasons.append(Reason("severity", str(severity), int(points["severity"][str(severity)])))
     people = max([facts.persons or 0, *(count for count in facts.people.values() if count)], default=0)
