@@ -17,7 +17,7 @@ class IncidentState(Event):
     `point` is the middle of the located reports. `newest_reports` holds at most 20 ids, newest last. `facts` says how
     far each fact is believed (`people.dead`, `hazard`), `disputed` which of them somebody contradicts. `priority` runs
     from 0 to 100; what waits gains a little by the hour, which is told with the next change. `attend_by`: by when
-    somebody should have looked at it; None once somebody has. `exercise_suggested`: a text of it says that it is a drill.
+    somebody should have looked at it; None once somebody has. `exercise_suggested`: a text of it calls itself a drill.
     """
 
     topic: ClassVar = "gotong.incidents.v1"

@@ -48,8 +48,8 @@ Severity = Annotated[int, Field(ge=1, le=4)]
 Evidence = Literal["reported", "corroborated", "field_checked", "official"]
 Sensitivity = Code
 """A protected class: what could harm the people it speaks of when it is known too exactly. Known values are
-`sexual_violence`, `violence`, `child_protection`, `conflict`, `health_stigma` and `family_links`; a reader that does not
-know the word protects all the same. What follows from something protected bears the same word."""
+`sexual_violence`, `violence`, `child_protection`, `conflict`, `health_stigma` and `family_links`; a reader that does
+not know the word protects all the same. What follows from something protected bears the same word."""
 Quantity = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 
