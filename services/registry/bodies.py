@@ -7,8 +7,10 @@ a misspelt one is not taken for a change that was made.
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Any, Literal, Self
+from uuid import UUID
 from zoneinfo import available_timezones
 
 from pydantic import (
@@ -26,7 +28,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from schemas import vocabulary
 from schemas.operations import DeclaredStatus
-from schemas.values import AreaCode, Code, Count, Lat, Lon, OperationId, Period, Quantity
+from schemas.sites import AgeCount, Headcount, HeadcountCell
+from schemas.values import STANDING, AreaCode, Code, Count, Lat, Lon, OperationId, Period, Quantity
 from services.registry.domain import misfit
 from services.registry.schedule import DoNotSend, Weekly
 from services.runtime import vault
@@ -394,6 +397,74 @@ class LotChange(Change):
         if "location" in self.model_fields_set and self.location is None:
             raise at("location", "a lot is somewhere; withdraw it when it is gone")
         return self
+
+
+class SiteOrder(Order):
+    """A place that takes people in. `manager` is a responder's id: who they are enters no event."""
+
+    name: Title
+    kind: Code = "evacuation_post"
+    operation: OperationId = STANDING
+    location: LotPlace | None = None
+    admin: AreaCode | None = None
+    organisation: Slug | None = None
+    capacity: Count | None = None
+    facilities: Annotated[tuple[Code, ...], Field(max_length=50)] = ()
+    manager: UUID | None = None
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if self.location is None and self.admin is None:
+            raise at("location", "say where it is: a location, or an area code in admin")
+        return self
+
+
+class SiteChange(Change):
+    name: Title = ""
+    kind: Code = "evacuation_post"
+    operation: OperationId = STANDING
+    location: LotPlace | None = None
+    admin: AreaCode | None = None
+    organisation: Slug | None = None
+    capacity: Count | None = None
+    facilities: Annotated[tuple[Code, ...], Field(max_length=50)] = ()
+    manager: UUID | None = None
+    closed: bool = False
+    moved_to: UUID | None = None
+    reason: Reason | None = None
+
+
+class HeadcountOrder(Order):
+    """How many people are at a site. Parts may leave people out and never add up to more than there are."""
+
+    people: Count
+    households: Count | None = None
+    female: Count | None = None
+    male: Count | None = None
+    ages: Annotated[tuple[AgeCount, ...], Field(max_length=12)] = ()
+    disability: Count | None = None
+    pregnant: Count | None = None
+    cells: Annotated[tuple[HeadcountCell, ...], Field(max_length=72)] = ()
+    counted_at: AwareDatetime | None = None
+    channel: Literal["app", "sms", "paper"] = "app"
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        self.counted(UUID(int=0), datetime(2000, 1, 1, tzinfo=UTC), "")
+        return self
+
+    def counted(self, count_id: UUID, counted_at: datetime, by: str) -> Headcount:
+        """The headcount as it is kept."""
+        fields = {name: getattr(self, name) for name in HeadcountOrder.model_fields if name != "counted_at"}
+        return Headcount(**fields, count_id=count_id, counted_at=counted_at, by=by)
+
+
+class HeadcountText(Order):
+    """A headcount in a short text, as it comes by SMS or stands on paper."""
+
+    text: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+    counted_at: AwareDatetime | None = None
+    channel: Literal["sms", "paper"] = "sms"
 
 
 def at(field: str, reason: str) -> ValidationError:
