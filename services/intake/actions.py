@@ -13,6 +13,7 @@ from schemas.reports import ReportReceived
 from schemas.values import STANDING
 from services.intake import domain, masking
 from services.intake.bodies import PlaceIn, ReportIn, hazard_code
+from services.intake.places import with_area
 from services.intake.sensitivity import sensitivity_of
 from services.runtime import clock, outbox, vault
 from services.runtime.auth import Actor
@@ -71,7 +72,8 @@ def draft_of(
     report: ReportIn, sender: Sender, *, key: tuple[str, ...] | None = None, heard_at: datetime | None = None
 ) -> Draft:
     """A report ready to be taken. Its id comes from its sender and `external_id`, else from the sender's `key`
-    (Idempotency-Key), else it is new. `heard_at`: when it reached us, if that was before now.
+    (Idempotency-Key), else it is new. One with a place name alone is in the area that the name surely means.
+    `heard_at`: when it reached us, if that was before now.
 
     Raises
     ------
@@ -85,6 +87,9 @@ def draft_of(
     else:
         report_id = uuid7()
     hazard = hazard_code(report.hazard, foreign=sender.foreign)
+    located = with_area(report.location)
+    if located is not report.location:
+        report = report.model_copy(update={"location": located})
     return Draft(report_id, report, sender, hazard, contact_of(report), heard_at=heard_at)
 
 
