@@ -21,7 +21,6 @@ from schemas.assignments import (
     AssignmentConfirmed,
     AssignmentDelivered,
     AssignmentMade,
-    AssignmentOverdue,
     AssignmentReleaseRequested,
     AssignmentStarted,
     AssignmentState,
@@ -833,58 +832,6 @@ async def check_in(tx: Tx, offer_id: UUID, *, by: str) -> AssignmentState:
     return assignment_event(row, need.row)
 
 
-SILENT = ("nobody has said anything of it", "their organisation should ask", "the dispatcher should decide")
-
-
-async def ask_after_silent(tx: Tx, *, limit: int) -> int:
-    """Carry the silence of assignments one level further: to the holder, to their organisation, to the dispatcher;
-    returns how many."""
-    now = clock.now()
-    due = await tx.fetch(
-        "SELECT assignment_id, need_id FROM assignment WHERE state = ANY($1) AND check_at <= $2 "
-        "ORDER BY check_at LIMIT $3",
-        list(ACTIVE),
-        now,
-        limit,
-    )
-    if not due:
-        return 0
-    held = await hold(tx, {row["need_id"] for row in due})
-    rows = await tx.fetch(
-        "SELECT * FROM assignment WHERE assignment_id = ANY($1) AND state = ANY($2) AND check_at <= $3 "
-        "ORDER BY assignment_id",
-        [row["assignment_id"] for row in due],
-        list(ACTIVE),
-        now,
-    )
-    events: list[Event] = []
-    for row in rows:
-        need = held[row["need_id"]]
-        level = row["overdue"] + 1
-        # Without an organisation there is nobody between the holder and the dispatcher.
-        level = 3 if level == 2 and row["organisation"] is None else level
-        last = level == 3
-        await tx.execute(
-            "UPDATE assignment SET overdue = $2, check_at = $3 WHERE assignment_id = $1",
-            row["assignment_id"],
-            level,
-            None
-            if last
-            else domain.word_due_at("started", now, (now, now), need.row["severity"], MatchingSettings().check_minutes),
-        )
-        said = assignment_event(row, need.row, by="system:timer", reason=SILENT[level - 1])
-        events.append(
-            AssignmentOverdue(
-                **said.model_dump(exclude={"meta"}),
-                level=level,
-                due_at=row["check_at"],
-                heard_at=row["heard_at"] or row["made_at"],
-            )
-        )
-    await outbox.append(tx, events)
-    return len(rows)
-
-
 async def ask_release(tx: Tx, assignment_id: UUID, reason: str, *, by: str) -> AssignmentState:
     """Ask whoever holds it to give it up: graver need elsewhere. Only a request; the promise stands until they do.
 
@@ -1186,27 +1133,3 @@ async def recount_lots(
         await put_back(tx, held.values())
 
     await _holding(tx, find, work, lock)
-
-
-# ------------------------------------------------------------------------------------------------------------- expiry
-async def expire_offers(tx: Tx, *, limit: int, settings: MatchingSettings) -> int:
-    """End offers whose time is over; returns how many."""
-    now = clock.now()
-    due = await tx.fetch(
-        "SELECT DISTINCT need_id FROM (SELECT need_id FROM offer WHERE state = 'made' AND expires_at <= $1 "
-        "ORDER BY expires_at LIMIT $2) AS t",
-        now,
-        limit,
-    )
-    if not due:
-        return 0
-    held = await hold(tx, [row["need_id"] for row in due])
-    offers = [offer for offer in await open_offers(tx, held) if offer["expires_at"] <= now]
-    await close_offers(tx, held, offers, "expired", by="system:timer", reason="not answered in time")
-    sources: dict[UUID, list[UUID]] = {}
-    for offer in offers:
-        sources.setdefault(offer["need_id"], []).append(offer["responder_id"] or offer["lot_id"])
-    for need_id, source_ids in sources.items():
-        await remember_refusal(tx, need_id, source_ids, "expired", settings)
-    await put_back(tx, held.values())
-    return len(offers)

@@ -173,6 +173,19 @@ def more_to_ask(left: int, asked: int, expected: float, most: float) -> int:
     return max(0, min(math.ceil(2 * missing), math.floor(most * left) - asked)) if missing > 0 else 0
 
 
+def next_to_ask(
+    silent: int, of_one: int, *, others: bool, most_of_one: int, most_in_all: int
+) -> Literal["person", "organisation", "dispatcher"]:
+    """Who is next when a question about a need was not answered: the next person; another organisation, once so many
+    of this one (`of_one`) were silent and `others` could come; the dispatcher, once so many were silent in all.
+
+    `silent` and `of_one` count unanswered questions since somebody last said yes.
+    """
+    if silent >= most_in_all:
+        return "dispatcher"
+    return "organisation" if others and of_one >= most_of_one else "person"
+
+
 def offer_expires_at(now: datetime, severity: int, window_end: datetime, minutes: Sequence[int]) -> datetime:
     """When an unanswered offer ends: sooner the more serious the need (`minutes` by severity 1 to 4), and with it."""
     return min(now + timedelta(minutes=minutes[severity - 1]), window_end)

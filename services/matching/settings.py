@@ -40,6 +40,11 @@ class MatchingSettings(BaseSettings):
     """How often it is looked whether more are to be asked."""
     most_asked: float = Field(default=3, ge=1)
     """At most so many people are asked for each one that is wanted."""
+    silent_of_one: int = Field(default=3, ge=1)
+    """From so many unanswered questions about one need on, the rest of that organisation is passed over for it where
+    others could come."""
+    silent_in_all: int = Field(default=6, ge=1)
+    """From so many unanswered questions about one need on, the dispatcher is told to decide."""
     asked_a_day: int = Field(default=12, ge=1)
     """How often one person is asked in 24 hours, at most; who is asked too often stops answering."""
     check_minutes: tuple[int, int, int, int] = (240, 120, 60, 30)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from services.matching import actions
+from services.matching import silence
 from services.matching.settings import MatchingSettings
 from services.runtime.db import Database
 
@@ -19,9 +19,9 @@ async def run(db: Database, stopping: asyncio.Event) -> None:
     settings = MatchingSettings()
     while not stopping.is_set():
         async with db.tx() as tx:
-            ended = await actions.expire_offers(tx, limit=BATCH, settings=settings)
+            ended = await silence.expire_offers(tx, limit=BATCH, settings=settings)
         async with db.tx() as tx:
-            silent = await actions.ask_after_silent(tx, limit=BATCH)
-        if max(ended, silent) < BATCH:
+            unheard = await silence.ask_after_silent(tx, limit=BATCH)
+        if max(ended, unheard) < BATCH:
             with suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), EVERY_S)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from schemas.assignments import AssignmentMade, AssignmentOverdue, AssignmentReleaseRequested
 from schemas.needs import NeedAmended, NeedWithdrawn
 from schemas.values import Period
-from services.matching import actions, app, domain
+from services.matching import actions, app, domain, silence
 from services.matching.handlers import consumer
 from services.runtime import clock
 from tests.conftest import Wire, bearer, emitted
@@ -64,7 +64,7 @@ async def asked_back(db):
 
 async def silent(db):
     async with db.tx() as tx:
-        return await actions.ask_after_silent(tx, limit=100)
+        return await silence.ask_after_silent(tx, limit=100)
 
 
 @given(
@@ -204,7 +204,7 @@ async def test_silence_is_carried_to_the_holder_then_the_organisation_then_the_d
         await silent(db)
     events = await emitted(db, AssignmentOverdue)
     assert [event.level for event in events] == [1, 1, 2, 3]
-    assert [event.reason for event in events[1:]] == list(actions.SILENT)
+    assert [event.reason for event in events[1:]] == list(silence.SILENT)
     assert all(event.due_at > event.heard_at and event.state == "made" for event in events)
     async with db.tx() as tx:
         await actions.advance(tx, one, "delivered", by="responder:x")

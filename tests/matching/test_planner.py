@@ -175,7 +175,7 @@ async def test_offers_end_by_the_clock_and_somebody_else_is_asked(wire, db):
         (second,) = await until(lambda: other_than(db, first))
     assert second["responder_id"] != first["responder_id"]
     (expired,) = await emitted(db, OfferExpired)
-    assert (expired.offer_id, expired.reason) == (first["offer_id"], "not answered in time")
+    assert (expired.offer_id, expired.reason) == (first["offer_id"], "not answered in time; the next best is asked")
     assert "offer expired" in [event.cause for event in await emitted(db, LedgerChanged)]
     await assert_books_hold(db)
 

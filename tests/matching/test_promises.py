@@ -20,7 +20,7 @@ from schemas.needs import NeedAmended, NeedWithdrawn
 from schemas.resources import ResourceAdjusted
 from schemas.responders import ResponderUpdated
 from schemas.values import Period
-from services.matching import actions
+from services.matching import actions, silence
 from services.matching.app import service
 from services.matching.handlers import consumer
 from services.runtime import clock
@@ -296,7 +296,7 @@ async def move(wire, db, word, which, quantity, people, lot, needs, wanted):
                 )
             case "expire":
                 clock.shift(timedelta(minutes=31))
-                await actions.expire_offers(tx, limit=100, settings=SETTINGS)
+                await silence.expire_offers(tx, limit=100, settings=SETTINGS)
     amount = None if which == 7 else quantity
     match word:
         case "plan":
