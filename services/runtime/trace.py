@@ -15,7 +15,11 @@ _FORM = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 def start(given: str | None) -> str:
     """Go on with the caller's trace, or begin one."""
-    value = given if given and _FORM.fullmatch(given) else f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-01"
+    if given and _FORM.fullmatch(given):
+        value = given
+    else:
+        digits = os.urandom(24).hex()
+        value = f"00-{digits[:32]}-{digits[32:]}-01"
     current.set(value)
     return value
 
