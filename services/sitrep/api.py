@@ -35,7 +35,12 @@ class NotAcceptable(DomainError):
     "/v1/sitreps",
     summary="A situation report, as of now or of any earlier instant",
     responses=responses(NotFound, NotAcceptable)
-    | {200: {"content": {"application/json": {}, "text/markdown": {}}, "description": "The report"}},
+    | {
+        200: {
+            "content": {"application/json": {}, "text/markdown": {}, "text/html": {}, "text/csv": {}},
+            "description": "The report",
+        }
+    },
 )
 async def get_sitrep(
     request: Request,
@@ -44,7 +49,7 @@ async def get_sitrep(
     area: Annotated[str | None, Query(max_length=60, description="`scheme:code`, and all within it")] = None,
     as_of: Annotated[str | None, Query(max_length=40, description="RFC 3339 with a zone; without it: now")] = None,
     lang: Literal["id", "en"] = "id",
-    format: Annotated[str | None, Query(max_length=20, description="`md` or `json`; goes before Accept")] = None,
+    format: Annotated[str | None, Query(max_length=20, description="md, html, json or csv; before Accept")] = None,
 ) -> Response:
     """Counts exactly the rows of the log that were received up to `as_of`; the same rows always give the same bytes.
 
@@ -119,18 +124,25 @@ def _format(named: str | None, accept: str) -> reporting.Format:
         None that we have.
     """
     if named is not None:
-        if named in ("md", "json"):
-            return "md" if named == "md" else "json"
-        raise NotAcceptable(f"there is no format {named}; take md or json", [Fault("query/format", "md or json")])
+        forms: dict[str, reporting.Format] = {form: form for form in reporting.MEDIA_TYPES}
+        if named in forms:
+            return forms[named]
+        known = ", ".join(reporting.MEDIA_TYPES)
+        raise NotAcceptable(f"there is no format {named}; take one of {known}", [Fault("query/format", known)])
     offered = [part.split(";")[0].strip().lower() for part in accept.split(",") if part.strip()]
     for media_type in offered:
         if media_type in ("text/markdown", "text/*", "text/plain"):
             return "md"
+        if media_type == "text/html":
+            return "html"
+        if media_type == "text/csv":
+            return "csv"
         if media_type in ("application/json", "application/*", "*/*"):
             return "json"
     if offered:
         raise NotAcceptable(
-            "the report can be had as text/markdown or application/json", [Fault("header/Accept", accept)]
+            "the report is there as text/markdown, text/html, text/csv or application/json",
+            [Fault("header/Accept", accept)],
         )
     return "json"
 

@@ -344,8 +344,16 @@ def _need(line: NeedLine, n: Callable[[int], Told]) -> dict[str, Any]:
     }
 
 
+@cache
+def canonical(admin: str | None) -> str | None:
+    """An area's code in Kemendagri's scheme where it has one of the same extent, so that one area is one line."""
+    return None if admin is None else vocabulary.to_scheme(admin, "kemendagri") or admin
+
+
+@cache
 def coarse(admin: str | None) -> str | None:
     """The regency that an area code lies in: what the public is told."""
+    admin = canonical(admin)
     if admin is None:
         return None
     area = vocabulary.area(*vocabulary.split(admin))
@@ -357,11 +365,9 @@ def coarse(admin: str | None) -> str | None:
 
 def by_area(found: Found, *, exact: bool) -> dict[str | None, Sums]:
     """The sums of each area; of regencies for the public."""
-    if exact:
-        return dict(sorted(found.areas.items(), key=lambda each: each[0] or ""))
     grouped: dict[str | None, list[Sums]] = {}
     for admin, sums in found.areas.items():
-        grouped.setdefault(coarse(admin), []).append(sums)
+        grouped.setdefault(canonical(admin) if exact else coarse(admin), []).append(sums)
     return {area: added(several) for area, several in sorted(grouped.items(), key=lambda each: each[0] or "")}
 
 

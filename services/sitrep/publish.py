@@ -69,7 +69,10 @@ async def publish_due(db: Database) -> list[str]:
 
 
 async def _publish(tx: Tx, operation: str, position: int, now: datetime) -> None:
-    report = await reporting.document(tx, position, Scope(operation), exact=False)
+    last = await tx.fetchval(
+        "SELECT position FROM published WHERE operation = $1 ORDER BY position DESC LIMIT 1", operation
+    )
+    report = await reporting.document(tx, position, Scope(operation), exact=False, since=last or 0)
     text_id = reporting.rendered(report, "md", "id")
     text_en = reporting.rendered(report, "md", "en")
     event = SitrepPublished(
@@ -87,8 +90,8 @@ async def _publish(tx: Tx, operation: str, position: int, now: datetime) -> None
         text_en=text_en.decode(),
     )
     await tx.execute(
-        "INSERT INTO published (operation, position, as_of, published_at, text_id, text_en, document) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO published (operation, position, as_of, published_at, text_id, text_en, document, "
+        "since_position, html_id, html_en, csv_id, csv_en) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         operation,
         position,
         event.as_of,
@@ -96,6 +99,11 @@ async def _publish(tx: Tx, operation: str, position: int, now: datetime) -> None
         text_id,
         text_en,
         reporting.rendered(report, "json", "id"),
+        last or 0,
+        reporting.rendered(report, "html", "id"),
+        reporting.rendered(report, "html", "en"),
+        reporting.rendered(report, "csv", "id"),
+        reporting.rendered(report, "csv", "en"),
     )
     await outbox.append(tx, [event])
 

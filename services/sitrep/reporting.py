@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 from datetime import datetime
 from typing import Any, Literal
@@ -12,11 +13,22 @@ from services.sitrep import checkpoints, domain, tally
 from services.sitrep.checkpoints import view_of, views_at
 from services.sitrep.document import Found, find, report, top_of
 from services.sitrep.domain import IncidentView, OperationView, Scope, SiteView
-from services.sitrep.render import jsondoc, markdown
+from services.sitrep.render import csvdoc, html, jsondoc, markdown
 
-Format = Literal["md", "json"]
+Format = Literal["md", "html", "json", "csv"]
 Lang = Literal["id", "en"]
-MEDIA_TYPES: dict[Format, str] = {"md": "text/markdown; charset=utf-8", "json": "application/json"}
+MEDIA_TYPES: dict[Format, str] = {
+    "md": "text/markdown; charset=utf-8",
+    "html": "text/html; charset=utf-8",
+    "json": "application/json",
+    "csv": "text/csv; charset=utf-8",
+}
+_RENDER: dict[Format, Callable[[dict[str, Any], Lang], bytes]] = {
+    "md": markdown.render,
+    "html": html.render,
+    "json": jsondoc.render,
+    "csv": csvdoc.render,
+}
 
 
 async def document(tx: Tx, position: int, scope: Scope, *, exact: bool, since: int | None = None) -> dict[str, Any]:
@@ -118,4 +130,4 @@ def found_in(
 
 def rendered(report: dict[str, Any], form: Format, lang: Lang) -> bytes:
     """The document in one of the formats: the same document gives the same bytes."""
-    return markdown.render(report, lang) if form == "md" else jsondoc.render(report, lang)
+    return _RENDER[form](report, lang)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from babel.dates import format_datetime
+from babel.numbers import format_decimal
+
 from schemas.vocabulary import Language
 
 ZONES = {
@@ -14,9 +17,6 @@ ZONES = {
     "Asia/Ujung_Pandang": "WITA",
     "Asia/Jayapura": "WIT",
 }
-_MONTHS_ID = "Januari|Februari|Maret|April|Mei|Juni|Juli|Agustus|September|Oktober|November|Desember"
-_MONTHS_EN = "January|February|March|April|May|June|July|August|September|October|November|December"
-
 WORDS: dict[str, tuple[str, str]] = {
     "title": ("Laporan situasi", "Situation report"),
     "drill": ("LATIHAN", "LATIHAN (drill)"),
@@ -49,7 +49,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "highlights": ("Sorotan", "Highlights"),
     "overview": ("Ikhtisar operasi", "Overview of operations"),
     "impact": ("Dampak kemanusiaan", "Humanitarian impact"),
-    "response": ("Kebutuhan dan respons", "Needs and response"),
+    "response": ("Respons per klaster", "Response by cluster"),
     "gaps": ("Kesenjangan dan kendala", "Gaps and constraints"),
     "coordination": ("Koordinasi", "Coordination"),
     "operation": ("Operasi", "Operation"),
@@ -126,6 +126,100 @@ WORDS: dict[str, tuple[str, str]] = {
     "under_way": ("Berjalan", "Under way"),
     "done": ("Selesai", "Done"),
     "volunteers": ("relawan tanpa organisasi", "volunteers without an organisation"),
+    "counted": (
+        "Setiap angka dihitung dari peristiwa yang tercatat sampai posisi ini dan selalu dapat dihitung lagi.",
+        "Every figure is counted from the events recorded up to this position and can be made again at any time.",
+    ),
+    "no_area": ("tanpa kode wilayah", "without an area code"),
+    "figure_reports": ("laporan", "reports"),
+    "figure_incidents": ("kejadian", "incidents"),
+    "figure_incidents_open": ("kejadian terbuka", "open incidents"),
+    "figure_affected": ("terdampak", "affected"),
+    "figure_displaced": ("mengungsi", "displaced"),
+    "figure_injured": ("luka", "injured"),
+    "figure_dead": ("meninggal", "dead"),
+    "figure_missing": ("hilang", "missing"),
+    "before": ("Sebelumnya", "Before"),
+    "now": ("Sekarang", "Now"),
+    "change": ("Perubahan", "Change"),
+    "changed_since": ("Perubahan sejak", "Changed since"),
+    "nothing_changed": (
+        "Tidak ada angka utama yang berubah sejak laporan sebelumnya.",
+        "No main figure has changed since the report before.",
+    ),
+    "first_report": ("Belum ada laporan sebelumnya untuk dibandingkan.", "There is no earlier report to compare with."),
+    "map": ("Peta kejadian terbuka", "Map of open incidents"),
+    "map_about": (
+        "Tiap segi enam sekitar 36 km²; angkanya jumlah kejadian terbuka, warnanya tingkat tertinggi.",
+        "Each hexagon is about 36 km²; its number counts open incidents, its colour is the highest severity.",
+    ),
+    "side_by_side": ("Angka menurut sumber, di mana berbeda", "Figures by source, where they differ"),
+    "said_official": ("pemerintah", "government"),
+    "said_organisation": ("organisasi", "organisations"),
+    "said_public": ("warga", "people"),
+    "people_by_evidence": ("Warga menurut bukti", "People by evidence"),
+    "posts": ("Pos pengungsian", "Evacuation posts"),
+    "posts_open": ("dibuka", "open"),
+    "posts_people": ("jiwa di pos", "people at posts"),
+    "posts_uncounted": ("belum dihitung", "not counted yet"),
+    "of_them": ("Di antaranya", "Of them"),
+    "age": ("umur", "aged"),
+    "heads_households": ("keluarga", "households"),
+    "heads_female": ("perempuan", "female"),
+    "heads_male": ("laki-laki", "male"),
+    "heads_disability": ("penyandang disabilitas", "with a disability"),
+    "heads_pregnant": ("ibu hamil", "pregnant"),
+    "post": ("Pos", "Post"),
+    "capacity": ("Daya tampung", "Capacity"),
+    "counted_at": ("Dihitung", "Counted"),
+    "not_counted": ("belum", "not yet"),
+    "needs_chart": ("Kebutuhan terpenuhi, persen", "Needs met, per cent"),
+    "cluster_CCM": ("Pengelolaan pengungsian (CCM)", "Camp coordination and camp management (CCM)"),
+    "cluster_ERY": ("Pemulihan dini (ERY)", "Early recovery (ERY)"),
+    "cluster_EDU": ("Pendidikan (EDU)", "Education (EDU)"),
+    "cluster_SHL": ("Hunian dan perlengkapan rumah (SHL)", "Shelter and household items (SHL)"),
+    "cluster_TEL": ("Komunikasi darurat (TEL)", "Emergency telecommunications (TEL)"),
+    "cluster_FSC": ("Pangan (FSC)", "Food security (FSC)"),
+    "cluster_HEA": ("Kesehatan (HEA)", "Health (HEA)"),
+    "cluster_LOG": ("Logistik (LOG)", "Logistics (LOG)"),
+    "cluster_NUT": ("Gizi (NUT)", "Nutrition (NUT)"),
+    "cluster_PRO": ("Perlindungan (PRO)", "Protection (PRO)"),
+    "cluster_WSH": ("Air, sanitasi, kebersihan (WSH)", "Water, sanitation and hygiene (WSH)"),
+    "cluster_SAR": ("Pencarian dan pertolongan (SAR)", "Search and rescue (SAR)"),
+    "cluster_OTH": ("Lainnya", "Other"),
+    "stated": ("dinyatakan sendiri", "stated by itself"),
+    "within": ("batas", "within"),
+    "hours": ("jam", "h"),
+    "oldest": ("terlama", "oldest"),
+    "target": ("Sasaran waktu", "Target"),
+    "targets": ("Sasaran waktu", "Targets"),
+    "target_need": ("kebutuhan terjanji penuh", "need promised in full"),
+    "target_report": ("laporan terkait kejadian", "report joined to an incident"),
+    "target_draft": ("draf kebutuhan diputus", "drafted need decided"),
+    "waiting": ("Menunggu", "Waiting"),
+    "waiting_reports": ("Laporan menunggu dikaitkan", "Reports waiting to be joined"),
+    "waiting_drafts": ("Draf kebutuhan menunggu keputusan", "Drafted needs waiting to be decided"),
+    "breached": ("Lewat sasaran", "Past the target"),
+    "gaps_by_area": ("Kesenjangan menurut wilayah", "Gaps by area"),
+    "not_heard": ("Belum ada kabar dari", "Not heard from"),
+    "all_heard": ("tidak ada: semua sudah memberi kabar", "nobody: all have sent word"),
+    "overdue_1": ("penugasan lewat waktu, pelaksana diminta kabar", "assignments overdue, whoever holds them is asked"),
+    "overdue_2": (
+        "penugasan lewat waktu, organisasinya diminta kabar",
+        "assignments overdue, their organisation is asked",
+    ),
+    "overdue_3": (
+        "penugasan lewat waktu, petugas pengatur harus bertindak",
+        "assignments overdue, the dispatcher has to act",
+    ),
+    "overdue_of": ("penugasan tanpa kabar", "assignments without word"),
+    "silent": ("terlalu sedikit laporan:", "too few reports:"),
+    "coverage": ("Cakupan menurut wilayah", "Coverage by area"),
+    "incidents_open": ("Kejadian terbuka", "Open incidents"),
+    "needs": ("Kebutuhan", "Needs"),
+    "needs_met": ("Terjanji penuh", "Promised in full"),
+    "sources_of": ("Peristiwa di balik angka ini", "The events behind this figure"),
+    "print": ("Untuk dicetak pada A4 atau dibaca di ponsel.", "To be printed on A4 or read on a phone."),
 }
 
 
@@ -135,11 +229,17 @@ def word(key: str, lang: Language) -> str:
     return english if lang == "en" else indonesian
 
 
+LOCALES = {"id": "id_ID", "en": "en_GB"}
+
+
 def number(count: int | str, lang: Language) -> str:
     """A count with its thousands parted as the language does; a band as it is."""
-    if isinstance(count, str):
-        return count
-    return f"{count:,}" if lang == "en" else f"{count:,}".replace(",", ".")
+    return count if isinstance(count, str) else str(format_decimal(count, locale=LOCALES[lang]))
+
+
+def signed(count: int, lang: Language) -> str:
+    """A change, with its sign."""
+    return "0" if count == 0 else ("+" if count > 0 else "−") + number(abs(count), lang)
 
 
 def local(text: str, timezone: str, lang: Language) -> str:
@@ -150,6 +250,5 @@ def local(text: str, timezone: str, lang: Language) -> str:
         zone, timezone = ZoneInfo("UTC"), "UTC"
     moment = datetime.fromisoformat(text).astimezone(zone)
     name = ZONES.get(timezone) or ("UTC" if timezone == "UTC" else f"UTC{moment:%z}")
-    month = (_MONTHS_EN if lang == "en" else _MONTHS_ID).split("|")[moment.month - 1]
-    clock = f"{moment:%H:%M:%S}" if lang == "en" else f"{moment:%H.%M.%S}"
-    return f"{moment.day} {month} {moment.year} {clock} {name}"
+    clock = "HH.mm.ss" if lang == "id" else "HH:mm:ss"
+    return f"{format_datetime(moment, f'd MMMM y {clock}', locale=LOCALES[lang])} {name}"
