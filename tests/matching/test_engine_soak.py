@@ -246,9 +246,11 @@ def memory_is_flat(found: Iterator[Figures]) -> None:
     for one in found:
         print(one, flush=True)
         settled.append(one.resident_mb)
-    # The first full plan fills caches; from then on memory stays where it is.
-    settled = settled[1:]
-    assert max(settled) <= 1.1 * min(settled) + 30, settled
+    # The allocator keeps a full plan's memory for a while or gives it back at once, so single figures swing by a third;
+    # what leaks raises both the least and the most of the later half. The first full plan fills caches.
+    early, late = settled[1 : len(settled) // 2], settled[len(settled) // 2 :]
+    for most in (min, max):
+        assert most(late) <= 1.1 * most(early) + 10, settled
 
 
 @pytest.mark.parametrize("tax", [0, 500])
