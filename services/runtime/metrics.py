@@ -36,6 +36,8 @@ async def metrics(request: Request, actor: Caller) -> Response:
             state = await health.of(db)
             async with db.tx() as tx:
                 marked = await tx.fetchrow("SELECT reader_lag, marked_at FROM relay")
+                if name in request.app.state.gauges:
+                    await request.app.state.gauges[name](tx)
         except Exception as error:
             if not is_transient(error):
                 raise

@@ -24,7 +24,7 @@ from faststream.security import BaseSecurity, SASLScram512
 
 from services.runtime import health, http, kafka, logs, migrations, trace
 from services.runtime.consumer import Consumer, Runner
-from services.runtime.db import Database, is_transient
+from services.runtime.db import Database, Tx, is_transient
 from services.runtime.metrics import router as metrics_router
 from services.runtime.outbox import Relay
 from services.runtime.problems import Problem, install
@@ -40,12 +40,13 @@ Loop = Callable[[Database, asyncio.Event], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One service as its `app.py` composes it."""
+    """One service as its `app.py` composes it. `gauges` sets gauges of its own before `/metrics` answers."""
 
     name: str
     router: APIRouter
     consumer: Consumer | None = None
     loops: Sequence[Loop] = field(default=())
+    gauges: Callable[[Tx], Awaitable[None]] | None = None
 
 
 def build_app(services: Sequence[Service], settings: Settings, title: str = "Gotong") -> FastAPI:
@@ -67,6 +68,7 @@ def build_app(services: Sequence[Service], settings: Settings, title: str = "Got
     )
     app.state.settings = settings
     app.state.services = tuple(service.name for service in services)
+    app.state.gauges = {service.name: service.gauges for service in services if service.gauges is not None}
     app.state.databases = {
         service.name: Database(Settings.of(service.name).dsn(), service.name, pool_size=settings.pool_size)
         for service in services
