@@ -1,11 +1,14 @@
 """Loads every module that defines events, so that the registry is whole."""
 
 from schemas import (
+    answers,
     assignments,
     confirmations,
     incidents,
     ledger,
+    messages,
     needs,
+    notices,
     offers,
     operations,
     partners,
@@ -19,11 +22,14 @@ from schemas import (
 )
 
 __all__ = [
+    "answers",
     "assignments",
     "confirmations",
     "incidents",
     "ledger",
+    "messages",
     "needs",
+    "notices",
     "offers",
     "operations",
     "partners",

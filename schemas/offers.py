@@ -8,13 +8,13 @@ from uuid import UUID
 from pydantic import AwareDatetime
 
 from schemas.event import Event
-from schemas.values import Code, Period, Quantity
+from schemas.values import Code, Period, Quantity, Severity
 
 
 class OfferState(Event):
     """An offer after the change: exactly one of `responder_id` and `lot_id` is asked. Producer: matching.
 
-    `distance_km` as the crow flies; `cost` is the planner's own, lower is better.
+    `severity` is the need's. `distance_km` as the crow flies; `cost` is the planner's own, lower is better.
     """
 
     topic: ClassVar = "gotong.offers.v1"
@@ -28,6 +28,7 @@ class OfferState(Event):
     organisation: str | None = None
     item: Code | None = None
     skill: Code | None = None
+    severity: Severity | None = None
     quantity: Quantity
     state: Literal["made", "accepted", "declined", "expired", "withdrawn"]
     window: Period

@@ -142,12 +142,16 @@ def _sealed(message: Message) -> bytes:
 
 
 async def withdraw(tx: Tx, abouts: Sequence[str]) -> set[str]:
-    """Take back what was not tried yet; returns which of these were (others may have reached their reader)."""
-    rows = await tx.fetch(
+    """Take back what was not tried yet; returns which of these have reached their reader, for all we know."""
+    await tx.execute(
         "UPDATE outbound SET state = 'dropped', reason = 'withdrawn', ended_at = $2 "
-        "WHERE about = ANY($1) AND state = 'waiting' AND tries = 0 RETURNING about",
+        "WHERE about = ANY($1) AND state = 'waiting' AND tries = 0",
         list(abouts),
         clock.now(),
+    )
+    rows = await tx.fetch(
+        "SELECT about FROM outbound WHERE about = ANY($1) AND state <> 'dropped' AND (state <> 'failed' OR doubled)",
+        list(abouts),
     )
     return {row["about"] for row in rows}
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -16,12 +14,11 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 
 from schemas.reports import ReportPlaced
-from services.intake import api_incidents, api_media, api_needs, api_warnings, domain, hooks
+from services.intake import api_conversations, api_incidents, api_media, api_needs, api_warnings, domain, hooks
 from services.intake.actions import (
     LINKER_CHANNEL,
     Draft,
     Taken,
-    as_dict,
     draft_of,
     exercise_of,
     mask,
@@ -30,9 +27,10 @@ from services.intake.actions import (
     take_reports,
 )
 from services.intake.bodies import PlacingIn, ReportIn, TicketConfirmIn, Word
-from services.intake.incidents import incident_row, leave, lock_report, refresh
-from services.intake.need_writes import Delivered, confirm
+from services.intake.incidents import leave, lock_report, refresh
+from services.intake.need_writes import confirm
 from services.intake.rates import rates_of
+from services.intake.tickets import by_ticket, ticket_told, to_confirm
 from services.intake.together import Together
 from services.runtime import outbox
 from services.runtime.auth import Actor, Caller, caller
@@ -386,69 +384,11 @@ async def _place(tx: Tx, actor: Actor, report_id: UUID, order: PlacingIn) -> dic
 async def get_ticket(request: Request, ticket: str, lang: str | None = None) -> Response:
     """What became of a report, for whoever holds its ticket. Texts in the report's language, or `lang`; both beside."""
     async with database(request, "intake").tx() as tx:
-        report = await _by_ticket(tx, ticket)
-        answer = await _ticket(tx, report, lang or request.headers.get("accept-language", "")[:2] or report["language"])
-    return json_answer(200, orjson.dumps(answer))
-
-
-async def _by_ticket(tx: Tx, ticket: str) -> dict[str, Any]:
-    said = domain.read_ticket(ticket)
-    row = await tx.fetchrow("SELECT * FROM report WHERE ticket = $1", said) if said else None
-    if row is None:
-        raise NotFound("there is no such ticket")
-    return as_dict(row)
-
-
-async def _ticket(tx: Tx, report: dict[str, Any], language: str | None) -> dict[str, Any]:
-    incident = await incident_row(tx, report["incident_id"]) if report["incident_id"] else None
-    verified_at = acting_at = resolved_at = None
-    if incident is not None:
-        verified_at = incident["verified_at"] if incident["evidence"] in ("field_checked", "official") else None
-        acting_at, resolved_at = await _progress(tx, incident["incident_id"])
-        resolved_at = incident["closed_at"] or resolved_at
-    steps = domain.ticket_history(report["received_at"], report["linked_at"], verified_at, acting_at, resolved_at)
-    english = (language or "").lower().startswith("en")
-    history = []
-    for at, status in steps:
-        indonesian_text, english_text = domain.STEPS[status]
-        history.append(
-            {
-                "time": at.isoformat(),
-                "status": status,
-                "text": english_text if english else indonesian_text,
-                "text_id": indonesian_text,
-                "text_en": english_text,
-            }
+        report = await by_ticket(tx, ticket)
+        answer = await ticket_told(
+            tx, report, lang or request.headers.get("accept-language", "")[:2] or report["language"]
         )
-    answer: dict[str, Any] = {
-        "ticket": report["ticket"],
-        "status": steps[-1][1],
-        "needs_place": report["lon"] is None and report["admin"] is None,
-        "history": history,
-    }
-    if incident is not None:
-        answer["incident"] = {
-            "id": str(incident["incident_id"]),
-            "title": incident["title"],
-            "status": incident["status"],
-        }
-    return answer
-
-
-async def _progress(tx: Tx, incident_id: UUID) -> tuple[datetime | None, datetime | None]:
-    """When the first help for an incident was promised, and when its last need was met; None: not yet."""
-    row = await tx.fetchrow(
-        """
-        SELECT (SELECT min(a.first_at) FROM assignment a JOIN need m USING (need_id)
-                WHERE m.incident_id = $1) AS acting,
-               max(l.at) AS at, count(*) AS needs,
-               count(*) FILTER (WHERE l.confirmed + l.cancelled = l.needed) AS done
-        FROM need n LEFT JOIN ledger l USING (need_id) WHERE n.incident_id = $1 AND n.declared_at IS NOT NULL
-        """,
-        incident_id,
-    )
-    assert row is not None
-    return row["acting"], row["at"] if row["needs"] and row["needs"] == row["done"] else None
+    return json_answer(200, orjson.dumps(answer))
 
 
 @_reports.post(
@@ -463,36 +403,15 @@ async def confirm_by_ticket(request: Request, actor: Caller, ticket: str) -> Res
     order = parse(body, TicketConfirmIn)
 
     async def work(tx: Tx) -> Answer:
-        report = await _by_ticket(tx, ticket)
-        needs = await _to_confirm(tx, report, order.need_id)
+        report = await by_ticket(tx, ticket)
+        needs = await to_confirm(tx, report, order.need_id)
         await confirm(
             tx, needs, received=order.received, quantity=order.quantity, by=f"ticket:{report['report_id']}", reason=None
         )
-        return 200, await _ticket(tx, report, report["language"])
+        return 200, await ticket_told(tx, report, report["language"])
 
     key = idempotency_key(request, actor)
     return await write_once(database(request, "intake"), actor, key, body, f"POST /v1/tickets/{ticket}/confirm", work)
-
-
-async def _to_confirm(tx: Tx, report: dict[str, Any], need_id: UUID | None) -> Sequence[Delivered]:
-    rows = await tx.fetch(
-        """
-        SELECT n.need_id, n.operation, n.exercise, coalesce(l.delivered, 0) AS delivered, a.report_id IS NOT NULL AS own
-        FROM need n LEFT JOIN ledger l USING (need_id)
-                    LEFT JOIN need_ask a ON a.need_id = n.need_id AND a.report_id = $2
-        WHERE n.incident_id = $1 AND ($3::uuid IS NULL OR n.need_id = $3) ORDER BY n.need_id
-        """,
-        report["incident_id"],
-        report["report_id"],
-        need_id,
-    )
-    if not rows:
-        raise NotFound("the report's incident has no such need" if need_id else "the report's incident has no needs")
-    delivered = [row for row in rows if row["delivered"] > 0]
-    chosen = [row for row in delivered if row["own"]] or delivered
-    if not chosen:
-        raise Conflict("nothing has been delivered yet")
-    return [Delivered(row["need_id"], row["operation"], row["exercise"], row["delivered"]) for row in chosen]
 
 
 router.include_router(_reports)
@@ -501,3 +420,4 @@ router.include_router(api_needs.router)
 router.include_router(api_warnings.router)
 router.include_router(api_media.router)
 router.include_router(hooks.router)
+router.include_router(api_conversations.router)

@@ -1,6 +1,6 @@
 """Intake put together."""
 
-from services.intake import linker, media_fetch, triage_timer, warning_feeds, warning_timer
+from services.intake import following, linker, media_fetch, warning_feeds, warning_timer
 from services.intake.api import router
 from services.intake.handlers import consumer
 from services.runtime.service import Service
@@ -9,6 +9,12 @@ service = Service(
     "intake",
     router=router,
     consumer=consumer,
-    loops=[linker.run, triage_timer.run, warning_timer.run, warning_feeds.run, media_fetch.run],
-    gauges=triage_timer.gauges,
+    loops=[
+        linker.run,
+        warning_timer.run,
+        warning_feeds.run,
+        media_fetch.run,
+        following.run,
+        following.follow,
+    ],
 )

@@ -16,12 +16,14 @@ from schemas.assignments import (
     AssignmentState,
 )
 from schemas.ledger import LedgerChanged
+from schemas.notices import NoticeFailed
 from schemas.operations import OperationClosed, OperationOpened, OperationState, OperationUpdated
 from schemas.partners import SubmissionAccepted
 from schemas.quarantine import RecordRedacted
 from services.intake import tables
 from services.intake.actions import LINKER_CHANNEL, Draft, Sender, draft_of, take_reports
 from services.intake.bodies import ReportIn
+from services.intake.following import answer_instead
 from services.intake.redaction import forget
 from services.runtime.consumer import Consumer
 from services.runtime.db import Tx
@@ -133,19 +135,15 @@ async def on_assignments_changed(events: Sequence[AssignmentState], tx: Tx) -> N
         [earliest[event.assignment_id] for event in rows],
         [event.meta.time for event in rows],
     )
-    # Whoever is sent has looked at it: the incident waits for nobody any more.
-    await tx.execute(
-        """
-        UPDATE incident i SET attended_at = t.at, attend_by = NULL, triage_at = NULL
-        FROM (SELECT n.incident_id, min(a.first_at) AS at FROM assignment a JOIN need n USING (need_id)
-              WHERE a.need_id = ANY($1) GROUP BY n.incident_id) t
-        WHERE i.incident_id = t.incident_id AND i.attended_at IS NULL
-        """,
-        list({event.need_id for event in rows}),
-    )
 
 
 @consumer.on_batch(RecordRedacted)
 async def on_records_redacted(events: Sequence[RecordRedacted], tx: Tx) -> None:
     """Blank what intake keeps of events whose content was taken away, its own and partners' submissions."""
     await forget(tx, [event.event_id for event in events], by=events[-1].by)
+
+
+@consumer.on(NoticeFailed)
+async def on_notice_failed(event: NoticeFailed, tx: Tx) -> None:
+    """Answer for the registry where it does not know the number that wrote."""
+    await answer_instead(tx, event)

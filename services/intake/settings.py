@@ -17,6 +17,8 @@ class IntakeSettings(BaseSettings):
     hosts from which the messages of these feeds may be fetched. `cap_certificates`: a PEM file of certificates that
     are trusted when they sign a warning, or issued whoever did.
 
+    `emergency_file`: whom to call by area, in place of `data/emergency.yaml`.
+
     Hooks: one without its secret is closed; Twilio's is the auth token that `GOTONG_CHANNELS_TWILIO_TOKEN` names.
     `whatsapp_app_secret` signs what Meta sends, `whatsapp_verify_token` is asked for once. `rapidpro_secret`,
     `openrosa_secret`, `kobo_secret`: shared with the sender. `kobo_token` reads attachments.
@@ -32,6 +34,7 @@ class IntakeSettings(BaseSettings):
     feed_hosts: str = ""
     feed_seconds: float = Field(default=60, ge=1)
     cap_certificates: Path | None = None
+    emergency_file: Path | None = None
     whatsapp_app_secret: SecretStr = SecretStr("")
     whatsapp_verify_token: SecretStr = SecretStr("")
     rapidpro_secret: SecretStr = SecretStr("")

@@ -19,6 +19,8 @@ from schemas.offers import OfferMade, OfferState
 from services.channels import outbound
 from services.channels.outbound import Sender
 from services.channels.settings import ChannelSettings
+from services.matching import actions
+from services.matching.settings import MatchingSettings
 from services.registry import notices
 from services.registry.answers import Asked, code_of, judge, words_of
 from services.registry.app import service
@@ -161,6 +163,20 @@ class Talk:
         await self.pass_on()
         return offer
 
+    async def asked_too(self, offer: OfferMade, hours: float) -> OfferMade:
+        """A second question to the same person, which the planner would not put by itself, so many hours later."""
+        need = await self.plan.need("medic", start=offer.window.start + timedelta(hours=hours))
+        async with self.plan.db.tx() as tx:
+            held = await actions.hold(tx, [need.need_id])
+            ask = actions.Ask(
+                need.need_id, offer.responder_id, None, None, 1, start=need.window.start, end=need.window.end
+            )
+            await actions.make_offers(tx, held, [ask], by="system:test", reason=None, settings=MatchingSettings())
+            await actions.put_back(tx, held.values())
+        (second,) = [o for o in await emitted(self.plan.db, OfferMade) if o.need_id == need.need_id]
+        await self.pass_on()
+        return second
+
     async def text(self, intent: str, phone: str = "0813-9876-5432", **changes) -> MessageReceived:
         contact = vault.contact_id(vault.normal_number(phone))
         values = {
@@ -240,7 +256,7 @@ async def test_no_other_intent_ever_answers_an_offer(talk, intent):
 async def test_with_two_open_offers_they_are_asked_which_and_the_code_decides(talk):
     await talk.responder()
     first = await talk.offered()
-    second = await talk.offered(start=clock.now() + timedelta(hours=8))
+    second = await talk.asked_too(first, hours=12)
     await talk.text("yes")
     await talk.pass_on()
     assert await talk.answers() == []
@@ -315,8 +331,6 @@ async def test_a_yes_that_comes_too_late_is_told_so(talk):
     offer = await talk.offered()
     await talk.send()
     async with talk.plan.db.tx() as tx:
-        from services.matching import actions
-
         need = await actions.hold_one(tx, offer.need_id)
         row = await tx.fetchrow("SELECT * FROM offer WHERE offer_id = $1", offer.offer_id)
         await actions.close_offers(tx, {need.need_id: need}, [row], "withdrawn", by="system:test", reason="met")
@@ -339,6 +353,18 @@ async def test_a_yes_that_cannot_be_kept_takes_the_offer_back_and_says_so(talk):
     assert [given.quantity for given in await talk.answers()] == [7]
     assert await talk.state(offer) == "withdrawn"
     assert (await talk.written())[-1] == ("offer_over", "reply")
+
+
+async def test_nobody_is_assigned_twice_at_one_time_by_two_yeses(talk):
+    """Over HTTP the second would be 409 `busy`."""
+    await talk.responder()
+    first = await talk.offered()
+    second = await talk.asked_too(first, hours=1)
+    for offer in (first, second):
+        await talk.text("yes", codes=(await talk.code(offer),))
+    await talk.pass_on()
+    assert (await talk.state(first), await talk.state(second)) == ("accepted", "withdrawn")
+    assert [t for t, kind in await talk.written() if kind == "reply"] == ["offer_accepted", "offer_over"]
 
 
 async def test_an_answer_about_somebody_elses_offer_is_refused(talk):

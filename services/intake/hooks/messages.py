@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from fastapi import Request
 
 from services.channels.settings import ChannelSettings
-from services.intake.actions import take_reports
-from services.intake.inbound import Inbound, Reply, draft_of_message
-from services.intake.media_writes import Wanted, name_report, want
+from services.intake.conversations import take_inbound
+from services.intake.inbound import Inbound, Reply
+from services.intake.media_writes import Wanted, want
 from services.intake.rates import rates_of
 from services.runtime import vault
 from services.runtime.auth import Actor
-from services.runtime.db import Database, Tx, from_json, to_json
+from services.runtime.db import Database, from_json, to_json
 from services.runtime.http import WRITE_TIMEOUT_S
 
 MOST_TEXT = 10_000
@@ -62,20 +62,12 @@ async def deliver(db: Database, inbound: Inbound, wanted: Sequence[Wanted] = ())
             )  # fmt: skip
             return [Reply(text) for text in from_json(said) or ()], False
         await want(tx, wanted)
-        replies = await _take(tx, inbound)
+        replies = await take_inbound(tx, inbound)
         await tx.execute(
             "UPDATE hook_message SET answer = $3::jsonb WHERE provider = $1 AND provider_id = $2",
             inbound.provider, inbound.provider_id, to_json([reply.text for reply in replies]),
         )  # fmt: skip
     return replies, True
-
-
-async def _take(tx: Tx, inbound: Inbound) -> list[Reply]:
-    draft = draft_of_message(inbound)
-    if draft is not None:
-        await take_reports(tx, [draft])
-        await name_report(tx, inbound.media, draft.report_id)
-    return []
 
 
 def point_of(lon: object, lat: object) -> tuple[float, float] | None:

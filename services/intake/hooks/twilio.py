@@ -67,8 +67,8 @@ async def post_twilio(request: Request) -> Response:
     """Take an SMS or WhatsApp message from Twilio, signed with the account's auth token. A `MessageSid` that is known
     changes nothing and is answered as before."""
     token = opened(ChannelSettings().twilio_token, "GOTONG_CHANNELS_TWILIO_TOKEN")
-    form = _form(await body_of(request))
-    if not signed(token, _address(request), form, request.headers.get(SIGNATURE, "")):
+    form = form_of(await body_of(request))
+    if not signed(token, requested_address(request), form, request.headers.get(SIGNATURE, "")):
         raise Forbidden("the signature in X-Twilio-Signature is not this account's")
     fields = {name: value.replace("\x00", "") for name, value in form}
     sid = fields.get("MessageSid") or fields.get("SmsSid")
@@ -144,12 +144,12 @@ def _ports(url: str) -> tuple[str, str, str]:
     return url, urlunsplit(parts._replace(netloc=f"{host}:{standard}")), urlunsplit(parts._replace(netloc=host))
 
 
-def _address(request: Request) -> str:
+def requested_address(request: Request) -> str:
     """By which address Twilio called: behind a proxy only the settings know it."""
     return base_url(request) + request.url.path + (f"?{request.url.query}" if request.url.query else "")
 
 
-def _form(body: bytes) -> list[tuple[str, str]]:
+def form_of(body: bytes) -> list[tuple[str, str]]:
     try:
         text = body.decode("ascii")
         return parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
