@@ -1,6 +1,6 @@
 """Intake put together."""
 
-from services.intake import following, linker, media_fetch, warning_feeds, warning_timer
+from services.intake import following, linker, media_fetch, triage_timer, warning_feeds, warning_timer
 from services.intake.api import router
 from services.intake.handlers import consumer
 from services.runtime.service import Service
@@ -11,10 +11,12 @@ service = Service(
     consumer=consumer,
     loops=[
         linker.run,
+        triage_timer.run,
         warning_timer.run,
         warning_feeds.run,
         media_fetch.run,
         following.run,
         following.follow,
     ],
+    gauges=triage_timer.gauges,
 )

@@ -135,6 +135,16 @@ async def on_assignments_changed(events: Sequence[AssignmentState], tx: Tx) -> N
         [earliest[event.assignment_id] for event in rows],
         [event.meta.time for event in rows],
     )
+    # Whoever is sent has looked at it: the incident waits for nobody any more.
+    await tx.execute(
+        """
+        UPDATE incident i SET attended_at = t.at, attend_by = NULL, triage_at = NULL
+        FROM (SELECT n.incident_id, min(a.first_at) AS at FROM assignment a JOIN need n USING (need_id)
+              WHERE a.need_id = ANY($1) GROUP BY n.incident_id) t
+        WHERE i.incident_id = t.incident_id AND i.attended_at IS NULL
+        """,
+        list({event.need_id for event in rows}),
+    )
 
 
 @consumer.on_batch(RecordRedacted)
