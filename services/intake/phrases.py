@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -27,6 +26,7 @@ from services.intake import text as text_rules
 
 MOST_CHARACTERS = 10_000
 _LONGEST_WORD = 24
+_MOST_KEPT = 20_000  # words whose mending or phrases are remembered; a flood of new ones starts over
 
 _TOKEN = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?|\d+(?:[.,]\d+)*|[.!?;\n]+|,|[-\u2013/]")
 _BLANKED = re.compile(
@@ -53,8 +53,7 @@ def spelling(word: str) -> str:
     return _SPELLING.get(word) or text_rules.common_spelling(word)
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """One word, number or sign. `word` is its common spelling; `base` the word without what may hang on its end
     (`bantuannya`); `break_`: a sentence ends here; `sentence` counts them."""
 
@@ -93,6 +92,7 @@ class Speller:
         self._known = {word for word in known if word.isalpha()}
         self._left_alone = self._known | set(everyday)
         self._by_shorter: dict[str, str] = {}
+        self._mended: dict[str, str] = {}
         for word in sorted(self._known):
             if len(word) >= shortest:
                 for shorter in (word, *_one_less(word)):
@@ -101,6 +101,14 @@ class Speller:
     def mend(self, word: str) -> str:
         if not self._shortest <= len(word) <= _LONGEST_WORD or word in self._left_alone:
             return word
+        mended = self._mended.get(word)
+        if mended is None:
+            if len(self._mended) >= _MOST_KEPT:
+                self._mended.clear()
+            mended = self._mended[word] = self._mend(word)
+        return mended
+
+    def _mend(self, word: str) -> str:
         found = self._by_shorter.get(word)
         if found is None:
             found = next(
@@ -159,7 +167,7 @@ def _number(raw: str) -> float | None:
     return None
 
 
-@lru_cache(maxsize=20_000)
+@lru_cache(maxsize=_MOST_KEPT)
 def _word(raw: str) -> str:
     word = raw.lower()
     if not word.isascii():
@@ -169,6 +177,7 @@ def _word(raw: str) -> str:
     return spelling(word)
 
 
+@lru_cache(maxsize=_MOST_KEPT)
 def _base(word: str) -> str:
     for ending in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= 3:
@@ -199,18 +208,28 @@ class _Element:
         )
 
 
+class _Entry(NamedTuple):
+    """A phrase under its first word. `wants`: one of these words has to be in the text for it; None: no such word."""
+
+    name: str
+    phrase: str
+    elements: tuple[_Element, ...]
+    wants: frozenset[str] | None
+
+
 class Phrases:
     """Named groups of phrases, found together in one walk over the tokens."""
 
     def __init__(self, groups: Mapping[str, Iterable[str]], classes: Mapping[str, Sequence[str]] | None = None) -> None:
-        self._by_word: dict[str, list[tuple[str, str, tuple[_Element, ...]]]] = defaultdict(list)
-        self._by_beginning: dict[str, list[tuple[str, str, tuple[_Element, ...]]]] = defaultdict(list)
-        self._numbers: list[tuple[str, str, tuple[_Element, ...]]] = []
+        self._by_word: dict[str, list[_Entry]] = defaultdict(list)
+        self._by_beginning: dict[str, list[_Entry]] = defaultdict(list)
+        self._numbers: list[_Entry] = []
         self.words: set[str] = set()
         for name, phrases in groups.items():
             for phrase in phrases:
                 self._add(name, str(phrase), classes or {})
-        self._beginnings = sorted(self._by_beginning)
+        self._sizes = sorted({len(beginning) for beginning in self._by_beginning})
+        self._begin_at: dict[tuple[str, str], list[_Entry]] = {}
 
     def _add(self, name: str, phrase: str, classes: Mapping[str, Sequence[str]]) -> None:
         elements = tuple(_element(part, classes) for part in phrase.split())
@@ -219,7 +238,8 @@ class Phrases:
             raise ValueError(f"a phrase begins with a word: {phrase!r}")
         for element in elements:
             self.words |= element.words
-        entry = (name, phrase, elements)
+        later = [e for e in elements[1:] if not (e.gap or e.optional or e.number or e.beginnings)]
+        entry = _Entry(name, phrase, elements, later[-1].words if later else None)
         for word in first.words:
             self._by_word[word].append(entry)
         for beginning in first.beginnings:
@@ -230,31 +250,34 @@ class Phrases:
     def find(self, words: Sequence[Token]) -> list[Hit]:
         """Every phrase in the text, by place; of one phrase at one place the shortest reading."""
         hits: list[Hit] = []
+        there = {token.word for token in words}
+        there.update(token.base for token in words)
         for i, token in enumerate(words):
             if token.break_:
                 continue
-            if token.number is not None:
-                entries = self._numbers
-            else:
-                entries = self._by_word.get(token.word, [])
-                if token.base != token.word and token.base in self._by_word:
-                    entries = entries + self._by_word[token.base]
-                if self._beginnings:
-                    entries = entries + self._begun(token.word)
-            for name, phrase, elements in entries:
+            entries = self._numbers if token.number is not None else self._beginning_at(token.word, token.base)
+            for name, phrase, elements, wants in entries:
+                if wants is not None and wants.isdisjoint(there):
+                    continue
                 last = _match(words, i, elements, 0)
                 if last is not None:
                     hits.append(Hit(name, i, last, phrase))
         return hits
 
-    def _begun(self, word: str) -> list[tuple[str, str, tuple[_Element, ...]]]:
-        found: list[tuple[str, str, tuple[_Element, ...]]] = []
-        for size in range(2, min(len(word), 12) + 1):
-            beginning = word[:size]
-            place = bisect_left(self._beginnings, beginning)
-            if place < len(self._beginnings) and self._beginnings[place] == beginning:
-                found += self._by_beginning[beginning]
-        return found
+    def _beginning_at(self, word: str, base: str) -> list[_Entry]:
+        """The phrases that may begin with this word."""
+        known = self._begin_at.get((word, base))
+        if known is None:
+            known = list(self._by_word.get(word, ()))
+            if base != word:
+                known += self._by_word.get(base, ())
+            for size in self._sizes:
+                if size <= len(word):
+                    known += self._by_beginning.get(word[:size], ())
+            if len(self._begin_at) >= _MOST_KEPT:
+                self._begin_at.clear()
+            self._begin_at[word, base] = known
+        return known
 
 
 def _element(part: str, classes: Mapping[str, Sequence[str]]) -> _Element:
