@@ -14,7 +14,7 @@ from fastapi.responses import Response
 
 from schemas import vocabulary
 from schemas.values import Code, OperationId
-from services.registry import cards, codes
+from services.registry import access, cards, codes
 from services.registry.actions import Outcome, Sender
 from services.registry.bodies import (
     Because,
@@ -35,9 +35,10 @@ from services.registry.confirming import (
     revoke_certificate,
     send_session_code,
 )
+from services.registry.erasure import erase_responder
 from services.registry.pages import Cursor, Limit, answer, batch, ids, page
 from services.registry.responder_rows import contact_of, entry_of, responder_row
-from services.registry.responder_writes import candidate, change_responder, erase_responder, register
+from services.registry.responder_writes import candidate, change_responder, register
 from services.runtime import clock
 from services.runtime.auth import Caller
 from services.runtime.cloudevents import timestamp
@@ -217,12 +218,21 @@ async def list_responders(
     return page(request, "responders", [shown_responder(row) for row in rows], "responder_id", limit)
 
 
-@router.get("/responders/{responder_id}", responses=responses(NotFound))
-async def get_responder(request: Request, actor: Caller, responder_id: UUID) -> Response:
-    """A profile: with name, number and exact home for its owner, its organisation and a desk."""
+@router.get("/responders/{responder_id}", responses=responses(NotFound, Invalid))
+async def get_responder(
+    request: Request,
+    actor: Caller,
+    responder_id: UUID,
+    reason: Annotated[str | None, Query(max_length=500)] = None,
+) -> Response:
+    """A profile. Name, number and exact home are for its owner, and with a `reason` for its organisation and a desk;
+    each such look is logged. The break-glass role sees anybody's, and says in at least 20 characters why."""
     async with database(request, "registry").tx() as tx:
         row = await responder_row(tx, responder_id, actor)
-        private = {} if actor.role == "auditor" else await contact_of(tx, responder_id)
+        private: dict[str, Any] = {}
+        if actor.role in ("responder", "break_glass") or (reason is not None and actor.role != "auditor"):
+            await access.note(tx, actor, [responder_id], reason)
+            private = await contact_of(tx, responder_id)
     return answer(shown_responder(row) | private)
 
 

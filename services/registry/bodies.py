@@ -143,6 +143,7 @@ Skills = Annotated[
 ]
 Certificates = Annotated[tuple[CertificateClaim, ...], Field(max_length=50)]
 Language = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})?$", to_lower=True)]
+Purpose = Literal["dispatch", "sharing"]
 Channel = Literal["sms", "whatsapp", "email", "webhook"]
 Languages = Annotated[tuple[Language, ...], Field(max_length=20)]
 Availability = Annotated[tuple[Period, ...], Field(max_length=100)]
@@ -273,6 +274,7 @@ class Registration(Order):
     channel: Channel | None = None
     language: Language | None = None
     confirm_by: Literal["desk", "code"] = "desk"
+    consents: Annotated[tuple[Purpose, ...], Field(max_length=2)] = ("dispatch",)
     operation: OperationId | None = None
     source: Source | None = None
     external_id: ExternalId | None = None
@@ -313,6 +315,13 @@ class CheckOrder(Order):
     skills: Skills | None = None
     certificates: Certificates | None = None
     reason: Reason | None = None
+
+
+class ConsentOrder(Order):
+    """Whether somebody agrees to the newest text of a purpose."""
+
+    purpose: Purpose
+    given: bool
 
 
 class Because(Order):

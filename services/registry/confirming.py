@@ -14,7 +14,7 @@ from services.registry.actions import Outcome, masked
 from services.registry.bodies import CardSeen, CheckOrder
 from services.registry.codes import Addressee
 from services.registry.responder_rows import Entry, entry_of, lock_responders, responder_row, save
-from services.registry.responder_writes import checked, limits_of, refuse_auditor, send_codes
+from services.registry.responder_writes import checked, limits_of, refuse_readers, send_codes
 from services.runtime import auth, clock, vault
 from services.runtime.auth import Actor
 from services.runtime.db import Database, Tx
@@ -168,7 +168,7 @@ async def revoke_certificate(tx: Tx, actor: Actor, responder_id: UUID, code: str
     ------
     NotFound, Forbidden
     """
-    refuse_auditor(actor)
+    refuse_readers(actor)
     await responder_row(tx, responder_id, actor, or_nobodys=True)
     row = (await lock_responders(tx, {responder_id}))[0]
     there = entry_of(row, by=actor.name)

@@ -171,7 +171,7 @@ async def responder_row(tx: Tx, responder_id: UUID, actor: Actor, *, or_nobodys:
     if actor.role == "partner":
         Sender.of(actor)
     else:
-        actor.require("responder", "field", "operator", "auditor")
+        actor.require("responder", "field", "operator", "auditor", "break_glass")
     if actor.role == "responder" and actor.subject != str(responder_id):
         raise Forbidden("a responder sees its own profile only")
     row = await tx.fetchrow("SELECT * FROM responder WHERE responder_id = $1 AND erased_at IS NULL", responder_id)

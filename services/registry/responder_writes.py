@@ -19,7 +19,7 @@ from schemas.responders import (
     Skill,
 )
 from services.channels import outbound
-from services.registry import codes, proof
+from services.registry import codes, consent, proof
 from services.registry.actions import Outcome, Sender, exercises, masked, not_yours, unknown_operation
 from services.registry.bodies import Registration, ResponderChange
 from services.registry.codes import Addressee
@@ -161,6 +161,14 @@ async def register(tx: Tx, sender: Sender, candidates: Sequence[Candidate]) -> l
     )
     if any(outcome.what == "refused" for outcome in outcomes):
         await tx.execute("DELETE FROM known_as WHERE key = ANY($1) AND responder_id IS NULL", list(known))
+    agreed = [
+        (outcome.id, purpose)
+        for outcome, entry in zip(outcomes, candidates, strict=True)
+        if outcome.what in ("made", "updated") and outcome.id is not None
+        for purpose in entry.order.consents
+        if entries[outcome.id].state.status != "withdrawn"
+    ]
+    await consent.give(tx, agreed, sender.by)
     await send_codes(tx, to_confirm)
     return outcomes
 
@@ -233,10 +241,14 @@ def _registered(
         fields["home_cell"] = entry.home_cell
     if entry.contact_id:
         fields["contact_id"] = entry.contact_id
+    status = "confirmed" if trusted else "unconfirmed"
+    if trusted and there is not None and there.state.status == "withdrawn":
+        # A list does not undo what the person said: they come back by their own code, or at a desk that is told so.
+        model, status = ResponderUpdated, "withdrawn"
     state = model(
         **fields
         | {
-            "status": "confirmed" if trusted else "unconfirmed",
+            "status": status,
             "organisation": organisation,
             "exercise": exercise,
             "by": sender.by,
@@ -300,9 +312,15 @@ def _private(order: Registration | ResponderChange) -> dict[str, Any]:
     return given
 
 
-def refuse_auditor(actor: Actor) -> None:
-    if actor.role == "auditor":
-        raise Forbidden("an auditor reads and changes nothing")
+def refuse_readers(actor: Actor) -> None:
+    """Refuse those who may look and nothing else.
+
+    Raises
+    ------
+    Forbidden
+    """
+    if actor.role in ("auditor", "break_glass"):
+        raise Forbidden(f"the role {actor.role} reads and changes nothing")
 
 
 async def change_responder(tx: Tx, actor: Actor, responder_id: UUID, change: ResponderChange) -> ResponderState:
@@ -317,7 +335,7 @@ async def change_responder(tx: Tx, actor: Actor, responder_id: UUID, change: Res
     Invalid
         What results does not go together.
     """
-    refuse_auditor(actor)
+    refuse_readers(actor)
     changes = change.changes()
     if actor.role == "responder":
         for name in ("phone", "organisation"):
@@ -368,6 +386,8 @@ async def change_responder(tx: Tx, actor: Actor, responder_id: UUID, change: Res
                 await outbound.forget(tx, before.contact_id)
         await tx.execute("DELETE FROM contact WHERE responder_id = $1", responder_id)
         await seal(tx, {responder_id: (owner(state), private)})
+    if by is not None and state.status == "confirmed" != before.status:
+        await consent.give(tx, [(responder_id, consent.DISPATCH)], actor.name)
     if differs(there, after):
         await save(tx, [after])
         if new_contact:
@@ -388,32 +408,3 @@ def checked(fields: dict[str, Any], by: str, limits: Collection[str] | None) -> 
         "certificates": tuple(held.values()),
         "claimed_certificates": tuple(one for one in papers if one not in seen),
     }
-
-
-async def erase_responder(tx: Tx, actor: Actor, responder_id: UUID) -> None:
-    """Forget a person: key and contact are destroyed, the profile is blanked, and matching is told that they are gone.
-
-    What stays is the id, which the events name, and the keyed hashes of lists that named the person: a list that is
-    sent again must not bring them back.
-    """
-    refuse_auditor(actor)
-    row, _ = await locked_with_keys(tx, actor, responder_id)
-    before = entry_of(row, by=actor.name).state
-    contact = await tx.fetchval("DELETE FROM contact WHERE responder_id = $1 RETURNING owner", responder_id)
-    for whose in {contact, before.contact_id, owner(before)} - {None}:
-        await vault.erase(tx, str(whose))
-    await tx.execute("DELETE FROM code WHERE responder_id = $1", responder_id)
-    if before.contact_id:
-        await tx.execute("DELETE FROM known_as WHERE key = $1", before.contact_id)
-        await outbound.forget(tx, before.contact_id)
-    gone = ResponderWithdrawn(
-        responder_id=responder_id,
-        kind=before.kind,
-        status="withdrawn",
-        operation=before.operation,
-        exercise=before.exercise,
-        by=actor.name,
-        reason="erased",
-    )
-    await save(tx, [Entry(gone, Schedule())])
-    await tx.execute("UPDATE responder SET erased_at = $2 WHERE responder_id = $1", responder_id, clock.now())

@@ -19,7 +19,7 @@ from services.runtime.problems import Forbidden, Unauthenticated
 from services.runtime.settings import Settings
 from services.runtime.vault import token_key
 
-Role = Literal["public", "responder", "field", "operator", "partner", "auditor", "admin"]
+Role = Literal["public", "responder", "field", "operator", "partner", "auditor", "admin", "break_glass"]
 ROLES: tuple[str, ...] = get_args(Role)
 ISSUER = "gotong"
 _REFUSED = Counter("gotong_refused_requests", "Requests that were not allowed", ["status"])

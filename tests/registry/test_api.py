@@ -246,7 +246,7 @@ async def test_no_name_number_or_exact_home_leaves_in_an_event_or_lies_open_in_a
             for secret in ("Ratna", "Dewi", "81234567890", "107.618123"):
                 assert secret not in text, table["tablename"]
                 assert secret.encode().hex() not in text, table["tablename"]
-    shown = (await client.get(f"/v1/responders/{responder}", headers=DESK)).json()
+    shown = (await client.get(f"/v1/responders/{responder}?reason=serah+terima", headers=DESK)).json()
     assert shown["name"] == "Ratna Dewi"
     assert shown["phone"] == "+6281234567890"
     assert shown["location"] == {"lon": 107.7001, "lat": -6.9001}
@@ -263,7 +263,8 @@ async def test_the_same_number_is_the_same_responder_however_it_is_written(clien
     assert [skill.skill for skill in events[2].skills] == ["nurse"]
     assert events[2].travel_limit_km == 5
     assert events[2].languages == ("id", "su")
-    shown = (await client.get(f"/v1/responders/{first.json()['responder_id']}", headers=DESK)).json()
+    url = f"/v1/responders/{first.json()['responder_id']}?reason=periksa"
+    shown = (await client.get(url, headers=DESK)).json()
     assert shown["name"] == "Ratna Puspitasari"
     async with db.tx() as tx:
         assert await tx.fetchval("SELECT count(*) FROM responder") == 1
@@ -278,7 +279,7 @@ async def test_nobody_changes_or_finds_out_a_confirmed_responder_by_typing_its_n
     assert UUID(forged.json()["responder_id"]).version == 4
     assert (forged.status_code, forged.json()["status"]) == (202, "unconfirmed")
     assert len(await emitted(db, ResponderState)) == 2
-    shown = (await client.get(f"/v1/responders/{made.json()['responder_id']}", headers=DESK)).json()
+    shown = (await client.get(f"/v1/responders/{made.json()['responder_id']}?reason=periksa", headers=DESK)).json()
     assert shown["name"] == "Ratna Puspitasari"
     assert shown["status"] == "confirmed"
 
@@ -303,11 +304,12 @@ async def test_profiles_are_for_their_owner_their_organisation_and_a_desk(client
     url = f"/v1/responders/{made}"
     own = bearer("responder", made)
     assert (await client.get(url, headers=own)).json()["phone"] == "+6281234567890"
-    assert (await client.get(url, headers=PMI)).json()["name"] == "Ratna Puspitasari"
+    assert "name" not in (await client.get(url, headers=PMI)).json()
+    assert (await client.get(f"{url}?reason=penugasan", headers=PMI)).json()["name"] == "Ratna Puspitasari"
     assert (await client.get(url)).status_code == 401
     assert (await client.get(url, headers=OTHER)).status_code == 403
     assert (await client.get(url, headers=bearer("responder", "somebody-else"))).status_code == 403
-    read = (await client.get(url, headers=bearer("auditor"))).json()
+    read = (await client.get(f"{url}?reason=audit", headers=bearer("auditor"))).json()
     assert "name" not in read
     assert "phone" not in read
     assert "contact_id" not in read
@@ -391,7 +393,7 @@ async def test_a_new_number_moves_the_contact_and_another_responders_number_is_r
         assert await tx.fetchval(
             "SELECT contact_id FROM responder WHERE responder_id = $1", UUID(made)
         ) == vault.contact_id("+6281277776666")
-    shown = (await client.get(url, headers=DESK)).json()
+    shown = (await client.get(f"{url}?reason=nomor+baru", headers=DESK)).json()
     assert (shown["phone"], shown["name"]) == ("+6281277776666", "Ratna Puspitasari")
     # The old number is free again, and what was sealed under it is gone.
     async with db.tx() as tx:
