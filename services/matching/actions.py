@@ -844,7 +844,7 @@ async def ask_release(tx: Tx, assignment_id: UUID, reason: str, *, by: str) -> A
     if row["state"] not in ("made", "started"):
         raise Conflict(f"the assignment is {row['state']}; only what is not on scene yet can be asked back")
     if row["release_asked_at"] is None:
-        await _ask_release(tx, need, [row], by=by, reason=reason)
+        await request_release(tx, need, [row], by=by, reason=reason)
         await outbox.append(tx, need.events)
         need.events = []
     return release_event(row, need.row, by=by, reason=row["release_reason"] or reason)
@@ -856,12 +856,17 @@ def release_event(row: Row, need: Row, *, by: str, reason: str) -> AssignmentRel
     return AssignmentReleaseRequested(**said.model_dump(exclude={"meta"}))
 
 
-async def _ask_release(tx: Tx, need: Held, rows: Sequence[Row], *, by: str, reason: str) -> None:
+async def request_release(
+    tx: Tx, need: Held, rows: Sequence[Row], *, by: str, reason: str, for_need: UUID | None = None
+) -> None:
+    """Note and say that these assignments of a held need are asked back, `for_need` where that is a graver one."""
     await tx.execute(
-        "UPDATE assignment SET release_asked_at = $2, release_reason = $3 WHERE assignment_id = ANY($1)",
+        "UPDATE assignment SET release_asked_at = $2, release_reason = $3, release_for = $4 "
+        "WHERE assignment_id = ANY($1)",
         [row["assignment_id"] for row in rows],
         clock.now(),
         reason,
+        for_need,
     )
     need.events += [release_event(row, need.row, by=by, reason=reason) for row in rows]
 
@@ -886,7 +891,7 @@ async def balance_releases(tx: Tx, need: Held, *, by: str) -> None:
     reason = LESS if need.row["status"] == "declared" else GONE
     fresh = [row for row in ours if row["assignment_id"] in doomed and row["release_asked_at"] is None]
     if fresh:
-        await _ask_release(tx, need, fresh, by=by, reason=reason)
+        await request_release(tx, need, fresh, by=by, reason=reason)
     again = [row for row in ours if row["assignment_id"] not in doomed and row["release_asked_at"] is not None]
     if again:
         await tx.execute(

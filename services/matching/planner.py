@@ -37,6 +37,7 @@ from services.matching.problem import (
     responders_of,
     zones_of,
 )
+from services.matching.release import ask_back
 from services.matching.settings import MatchingSettings
 from services.matching.widen import widen
 from services.runtime import clock
@@ -419,6 +420,8 @@ async def run(db: Database, stopping: asyncio.Event) -> None:
                         planned_at[scope] = time.monotonic()
                     if begun - widened_at >= settings.widen_s:
                         await widen(db, scope, settings)
+                        if settings.ask_back:
+                            await ask_back(db, scope, settings)
                 except asyncpg.DeadlockDetectedError:
                     # Somebody promised something while the plan was applied. The marks are still there: again.
                     wake.set()

@@ -38,6 +38,9 @@ class MatchingSettings(BaseSettings):
     asked as make the wanted number of yeses likely."""
     widen_s: float = Field(default=5, gt=0)
     """How often it is looked whether more are to be asked."""
+    ask_back: bool = True
+    """Whether people who promised to serve a minor or moderate need, and are not on scene, are asked to give it up
+    where life is at risk elsewhere and nobody else can go."""
     most_asked: float = Field(default=3, ge=1)
     """At most so many people are asked for each one that is wanted."""
     silent_of_one: int = Field(default=3, ge=1)

@@ -182,6 +182,7 @@ class Assignment(SQLModel, table=True):
     reason: str | None = None
     release_asked_at: datetime | None = _instant(nullable=True)
     release_reason: str | None = None
+    release_for: UUID | None = None
     heard_at: datetime | None = _instant(nullable=True)
     check_at: datetime | None = _instant(nullable=True)
     overdue: int = Field(default=0, sa_type=SmallInteger)
