@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
-from schemas.values import STANDING
-from schemas.vocabulary import split
-from services.runtime import clock
-from services.runtime.auth import Actor, Caller
-from services.runtime.db import Tx
+from services.runtime.auth import Caller
 from services.runtime.http import database
-from services.runtime.problems import DomainError, Fault, Invalid, NotFound, responses
-from services.sitrep import log, reporting, stream
-from services.sitrep.domain import Scope
+from services.runtime.problems import DomainError, Fault, NotFound, responses
+from services.sitrep import api_tables, asking, reporting, stream
+from services.sitrep.asking import EXACT_FOR
 
 router = APIRouter(tags=["sitrep"])
-
-EXACT_FOR = ("operator", "partner", "auditor", "admin")
-"""Who is told exact figures; everybody else gets the public form."""
+router.include_router(api_tables.router)
 
 
 class NotAcceptable(DomainError):
@@ -58,24 +50,11 @@ async def get_sitrep(
     everybody else the public form: figures in fixed bands and no single incident.
     """
     form = _format(format, request.headers.get("accept", ""))
-    scope = _scope(actor, operation, area)
-    instant = _instant(as_of)
-    db = database(request, "sitrep")
-    async with db.tx() as tx:
-        if instant is None:
-            position = await log.head(tx)
-        else:
-            await log.settle(tx)
-            position = await log.position_at(tx, instant)
-        if operation is not None:
-            await _must_exist(tx, operation)
+    scope = asking.scope_of(actor, operation, area)
+    async with database(request, "sitrep").tx() as tx:
+        position = await asking.position_of(tx, as_of, operation)
         report = await reporting.document(tx, position, scope, exact=actor.role in EXACT_FOR)
-    content = reporting.rendered(report, form, lang)
-    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Vary": "Accept, Authorization", "Content-Language": lang, "Cache-Control": "no-cache"}
-    if tag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=headers)
-    return Response(content, media_type=reporting.MEDIA_TYPES[form], headers=headers)
+    return asking.tagged(request, reporting.rendered(report, form, lang), reporting.MEDIA_TYPES[form], lang=lang)
 
 
 @router.get(
@@ -102,7 +81,7 @@ async def get_stream(
     wanted = stream.Filter(
         topics=stream.topics_for(actor.role),
         types=tuple(sorted({name.strip() for name in types.split(",") if name.strip()})) if types else None,
-        bbox=_bbox(bbox),
+        bbox=asking.bbox_of(bbox),
         operations=(operation,) if operation is not None else (actor.operations or None),
     )
     watcher = stream.tailer(request.app, database(request, "sitrep")).watcher(
@@ -145,86 +124,3 @@ def _format(named: str | None, accept: str) -> reporting.Format:
             [Fault("header/Accept", accept)],
         )
     return "json"
-
-
-def _scope(actor: Actor, operation: str | None, area: str | None) -> Scope:
-    """What may be counted for this caller.
-
-    Raises
-    ------
-    Forbidden
-        The token does not cover the operation.
-    Invalid
-        The area has no scheme.
-    """
-    if area is not None:
-        try:
-            scheme, code = split(area)
-        except ValueError as error:
-            raise Invalid(str(error), [Fault("query/area", str(error))]) from None
-        area = f"{scheme}:{code}"
-    if actor.role not in EXACT_FOR:
-        return Scope(operation, area)
-    if operation is not None:
-        actor.require_operation(operation)
-    return Scope(operation, area, tuple(sorted(actor.operations)) or None)
-
-
-def _instant(text: str | None) -> datetime | None:
-    """`as_of` as an instant.
-
-    Raises
-    ------
-    Invalid
-        It is not RFC 3339 with a zone, or lies in the future: what it would count is not settled.
-    """
-    if text is None:
-        return None
-    try:
-        # A plus sign that was not escaped arrives as a space.
-        instant = datetime.fromisoformat(text.strip().replace(" ", "+") if "T" in text else text)
-    except ValueError:
-        raise Invalid(
-            "as_of is not RFC 3339", [Fault("query/as_of", "an instant such as 2026-11-24T09:00:00+07:00")]
-        ) from None
-    if instant.tzinfo is None:
-        raise Invalid("as_of has no zone", [Fault("query/as_of", "add Z or an offset such as +07:00")])
-    if instant > clock.now():
-        raise Invalid("as_of lies in the future", [Fault("query/as_of", "an instant that has passed")])
-    return instant
-
-
-async def _must_exist(tx: Tx, operation: str) -> None:
-    """Refuse an operation that nothing in the log has spoken of.
-
-    Raises
-    ------
-    NotFound
-        There is none; it may be on its way.
-    """
-    known = operation == STANDING or await tx.fetchval(
-        "SELECT EXISTS (SELECT 1 FROM operation WHERE operation_id = $1) "
-        "OR EXISTS (SELECT 1 FROM log WHERE operation = $1)",
-        operation,
-    )
-    if not known:
-        raise NotFound(f"there is no operation {operation}")
-
-
-def _bbox(text: str | None) -> tuple[float, float, float, float] | None:
-    """west, south, east, north.
-
-    Raises
-    ------
-    Invalid
-        Not four numbers within the world, south below north. West above east crosses the antimeridian.
-    """
-    if text is None:
-        return None
-    try:
-        west, south, east, north = (float(part) for part in text.split(","))
-    except ValueError:
-        raise Invalid("bbox is west,south,east,north", [Fault("query/bbox", "four numbers")]) from None
-    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90):
-        raise Invalid("bbox lies outside the world", [Fault("query/bbox", "west,south,east,north in degrees")])
-    return west, south, east, north

@@ -7,7 +7,7 @@ before, or from nothing. A loop of the worker keeps them up to date.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from datetime import datetime
@@ -85,8 +85,8 @@ async def _step(tx: Tx, found: Tally, start: int, end: int) -> None:
     )
     for row in rows:
         touched[_STREAMS[row["topic"]]].add(UUID(row["subject"]))
-    before = _Side(tx, start, instants.get(start))
-    after = _Side(tx, end, instants.get(end))
+    before = Side(tx, start, instants.get(start))
+    after = Side(tx, end, instants.get(end))
     await _dependents(tx, touched, before, after)
     for side, sign in ((before, -1), (after, 1)):
         for added in await side.counted(touched):
@@ -95,7 +95,7 @@ async def _step(tx: Tx, found: Tally, start: int, end: int) -> None:
     await _new_tops(tx, found, touched["incident"], after)
 
 
-async def _dependents(tx: Tx, touched: dict[str, set[UUID]], before: _Side, after: _Side) -> None:
+async def _dependents(tx: Tx, touched: dict[str, set[UUID]], before: Side, after: Side) -> None:
     """Add to `touched` whatever counts differently because something else changed."""
     # A report tells for its incident, before and now.
     for side in (before, after):
@@ -137,7 +137,7 @@ async def _dependents(tx: Tx, touched: dict[str, set[UUID]], before: _Side, afte
             touched[table] |= {row["id"] for row in rows}
 
 
-class _Side:
+class Side:
     """The subjects as they stood at one position, each read once."""
 
     def __init__(self, tx: Tx, position: int, now: datetime | None) -> None:
@@ -168,40 +168,44 @@ class _Side:
             for key, about in abouts.items()
         }
 
-    async def counted(self, touched: dict[str, set[UUID]]) -> list[Added]:
+    async def counted(self, touched: Mapping[str, set[UUID]]) -> list[Added]:
         """What the touched subjects add to the figures at this position."""
+        return [added for _, added in await self.counted_each(touched)]
+
+    async def counted_each(self, touched: Mapping[str, set[UUID]]) -> list[tuple[UUID, Added]]:
+        """The same, with the subject that adds it."""
         if self.position == 0:
             return []
-        added: list[Added | None] = []
-        reports = await self.reports(touched["report"])
+        found: list[tuple[UUID, Added | None]] = []
+        reports = await self.reports(touched.get("report", ()))
+        changed = touched.get("incident", set())
         abouts = {view.incident_id for view in reports.values() if view.incident_id is not None}
-        incidents = await self.incidents(abouts | touched["incident"])
-        for report in reports.values():
-            added.append(
-                tally.of_report(report, incidents.get(report.incident_id) if report.incident_id else None, self.now)
-            )
-        linked = await self._linked([key for key in touched["incident"] if key in incidents])
-        for key in touched["incident"]:
-            if key in incidents:
-                added.append(tally.of_incident(incidents[key], linked.get(key, ())))
-        offers = await views_at(self.tx, "offer", OfferView, list(touched["offer"]), self.position)
-        assignments = await views_at(self.tx, "assignment", AssignmentView, list(touched["assignment"]), self.position)
+        incidents = await self.incidents(abouts | changed)
+        for key, report in reports.items():
+            about = incidents.get(report.incident_id) if report.incident_id else None
+            found.append((key, tally.of_report(report, about, self.now)))
+        standing = [key for key in changed if key in incidents]
+        linked = await self._linked(standing)
+        found += [(key, tally.of_incident(incidents[key], linked.get(key, ()))) for key in standing]
+        offers = await views_at(self.tx, "offer", OfferView, list(touched.get("offer", ())), self.position)
+        assignments = await views_at(
+            self.tx, "assignment", AssignmentView, list(touched.get("assignment", ())), self.position
+        )
         asked = {view.need_id for view in offers.values()} | {view.need_id for view in assignments.values()}
-        needs = await self.needs(touched["need"] | asked)
-        for key in touched["need"]:
-            if key in needs:
-                added.append(tally.of_need(*needs[key], self.now))
-        admins = {key: tally.need_admin(*found) for key, found in needs.items()}
-        for offer in offers.values():
-            added.append(tally.of_offer(offer, admins.get(offer.need_id)))
-        for assignment in assignments.values():
+        needs = await self.needs(touched.get("need", set()) | asked)
+        found += [(key, tally.of_need(*needs[key], self.now)) for key in touched.get("need", ()) if key in needs]
+        admins = {key: tally.need_admin(*parts) for key, parts in needs.items()}
+        found += [(key, tally.of_offer(offer, admins.get(offer.need_id))) for key, offer in offers.items()]
+        for key, assignment in assignments.items():
             need, ledger, _ = needs.get(assignment.need_id, (None, None, None))
-            added.append(tally.of_assignment(assignment, need or ledger, admins.get(assignment.need_id)))
-        responders = await views_at(self.tx, "responder", ResponderView, list(touched["responder"]), self.position)
-        added += [tally.of_responder(view) for view in responders.values()]
-        sites = await views_at(self.tx, "site", SiteView, list(touched["site"]), self.position)
-        added += [tally.of_site(view) for view in sites.values()]
-        return [each for each in added if each is not None]
+            found.append((key, tally.of_assignment(assignment, need or ledger, admins.get(assignment.need_id))))
+        responders = await views_at(
+            self.tx, "responder", ResponderView, list(touched.get("responder", ())), self.position
+        )
+        found += [(key, tally.of_responder(view)) for key, view in responders.items()]
+        sites = await views_at(self.tx, "site", SiteView, list(touched.get("site", ())), self.position)
+        found += [(key, tally.of_site(view)) for key, view in sites.items()]
+        return [(key, added) for key, added in found if added is not None]
 
     async def _linked(self, incidents: Sequence[UUID]) -> dict[UUID, list[ReportView]]:
         """The reports of each incident that name figures of people."""
@@ -256,7 +260,7 @@ async def views_at(
     return {row[key]: view_of(kind, row) for row in rows}
 
 
-async def _new_tops(tx: Tx, found: Tally, touched: set[UUID], after: _Side) -> None:
+async def _new_tops(tx: Tx, found: Tally, touched: set[UUID], after: Side) -> None:
     """Bring the first incidents of each place up to date.
 
     A list that was cut and lost incidents may lack the next one: it is then read anew, for its place alone.

@@ -6,19 +6,22 @@ import asyncio
 import os
 from contextlib import suppress
 from datetime import datetime, timedelta
+from typing import Any
 
 from schemas.sitreps import SitrepPublished
 from services.runtime import clock, outbox
 from services.runtime.db import Database, Tx
+from services.runtime.outbox import MAX_EVENT_BYTES
 from services.sitrep import log, reporting
 from services.sitrep.domain import Scope
-from services.sitrep.render import words
+from services.sitrep.render import markdown, words
 
 EVERY = timedelta(seconds=float(os.environ.get("GOTONG_SITREP_EVERY_S") or 900))
 """At most one report of an operation in this time."""
 FIRST = timedelta(seconds=min(20.0, EVERY.total_seconds()))
 """How long the first events of an operation are gathered before its first report."""
 LOOK_S = 5.0
+LANGUAGES: tuple[reporting.Lang, ...] = ("id", "en")
 
 
 def due(last_at: datetime | None, first_change_at: datetime | None, now: datetime) -> bool:
@@ -73,22 +76,7 @@ async def _publish(tx: Tx, operation: str, position: int, now: datetime) -> None
         "SELECT position FROM published WHERE operation = $1 ORDER BY position DESC LIMIT 1", operation
     )
     report = await reporting.document(tx, position, Scope(operation), exact=False, since=last or 0)
-    text_id = reporting.rendered(report, "md", "id")
-    text_en = reporting.rendered(report, "md", "en")
-    event = SitrepPublished(
-        operation=operation,
-        exercise=report["exercise"],
-        area=operation,
-        as_of=report["as_of"],
-        position=position,
-        title=f"{words.word('drill', 'id') + ': ' if _unmarked(report) else ''}{report['title']}",
-        incidents_open=report["totals"]["incidents_open"],
-        people=report["totals"]["people"],
-        damage=report["totals"]["damage"],
-        needs=tuple(report["needs"][:40]),
-        text_id=text_id.decode(),
-        text_en=text_en.decode(),
-    )
+    event, text_id, text_en = _event(report, operation, position)
     await tx.execute(
         "INSERT INTO published (operation, position, as_of, published_at, text_id, text_en, document, "
         "since_position, html_id, html_en, csv_id, csv_en) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
@@ -106,6 +94,30 @@ async def _publish(tx: Tx, operation: str, position: int, now: datetime) -> None
         reporting.rendered(report, "csv", "en"),
     )
     await outbox.append(tx, [event])
+
+
+def _event(report: dict[str, Any], operation: str, position: int) -> tuple[SitrepPublished, bytes, bytes]:
+    """The event and its two texts: shorter tables where it would be more than an event may hold."""
+    most = 40
+    while True:
+        text_id, text_en = (markdown.render(report, lang, most) for lang in LANGUAGES)
+        event = SitrepPublished(
+            operation=operation,
+            exercise=report["exercise"],
+            area=operation,
+            as_of=report["as_of"],
+            position=position,
+            title=f"{words.word('drill', 'id') + ': ' if _unmarked(report) else ''}{report['title']}",
+            incidents_open=report["totals"]["incidents_open"],
+            people=report["totals"]["people"],
+            damage=report["totals"]["damage"],
+            needs=tuple(report["needs"][:most]),
+            text_id=text_id.decode(),
+            text_en=text_en.decode(),
+        )
+        if len(event.to_bytes()) <= MAX_EVENT_BYTES or most == 1:
+            return event, text_id, text_en
+        most //= 2
 
 
 def _unmarked(report: dict[str, object]) -> bool:

@@ -107,7 +107,8 @@ class _Html:
             rows += f"<tr>{cells}</tr>"
         title = f"<h3>{escape(table.title)}</h3>" if table.title else ""
         more = f"<p>… +{table.left_out}</p>" if table.left_out else ""
-        return f"{title}<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{more}"
+        wide = " class=wide" if len(table.head) > 4 else ""
+        return f"{title}<table{wide}><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{more}"
 
     def chart(self, chart: Chart) -> str:
         drawn = pygal.HorizontalStackedBar(

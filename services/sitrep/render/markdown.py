@@ -8,6 +8,7 @@ from typing import Any
 
 from schemas.vocabulary import Language
 from services.sitrep.render.outline import (
+    MAX_ROWS,
     Block,
     Bullets,
     Cell,
@@ -26,9 +27,9 @@ from services.sitrep.render.words import number, signed
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 
-def render(report: dict[str, Any], lang: Language) -> bytes:
-    """The document as Markdown in this language."""
-    return _Markdown(outline(report, lang)).text().encode()
+def render(report: dict[str, Any], lang: Language, most: int = MAX_ROWS) -> bytes:
+    """The document as Markdown in this language, with at most so many rows in a table."""
+    return _Markdown(outline(report, lang, most)).text().encode()
 
 
 def safe(text: object) -> str:

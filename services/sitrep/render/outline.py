@@ -14,7 +14,7 @@ from schemas.vocabulary import Language
 from services.sitrep.render.words import local, number, word
 
 MAX_ROWS = 40
-MAX_AREAS = 60
+"""Rows of a table that are told; how many more there are is said below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +110,14 @@ class Outline:
     foot: tuple[str, ...] = field(default=())
 
 
-def outline(report: dict[str, Any], lang: Language) -> Outline:
-    """The report in this language."""
-    return _Writer(report, lang).outline()
+def outline(report: dict[str, Any], lang: Language, most: int = MAX_ROWS) -> Outline:
+    """The report in this language, with at most so many rows in a table."""
+    return _Writer(report, lang, most).outline()
 
 
 class _Writer:
-    def __init__(self, report: dict[str, Any], lang: Language) -> None:
-        self.report, self.lang = report, lang
+    def __init__(self, report: dict[str, Any], lang: Language, most: int) -> None:
+        self.report, self.lang, self.most = report, lang, most
         self.exact = report["form"] == "exact"
 
     def w(self, key: str) -> str:
@@ -297,7 +297,7 @@ class _Writer:
                 (w("operation"), w("status"), w("lead")),
                 tuple(
                     (line["title"], self.status(line["status"]), line["lead"] or w("unnamed"))
-                    for line in report["operations"][:MAX_ROWS]
+                    for line in report["operations"][: self.most]
                 ),
                 numbers_from=3,
             )
@@ -445,11 +445,11 @@ class _Writer:
                         *(Figure(need[name], self.need_key(need, name)) for name in columns),
                         self.evidence(need),
                     )
-                    for need in lines[:MAX_ROWS]
+                    for need in lines[: self.most]
                 ),
                 2,
                 title=w(f"cluster_{cluster}"),
-                left_out=max(0, len(lines) - MAX_ROWS),
+                left_out=max(0, len(lines) - self.most),
             )
 
     def evidence(self, need: Mapping[str, Any]) -> str:
@@ -471,7 +471,7 @@ class _Writer:
     def gaps(self) -> Iterable[Block]:
         report, w = self.report, self.w
         short = [need for need in report["needs"] if need["gap"] not in (0, "0")]
-        lines: list[Line] = [self.gap(need) for need in short[:MAX_ROWS]]
+        lines: list[Line] = [self.gap(need) for need in short[: self.most]]
         if report["needs"] and not short:
             lines.append((w("no_gaps"),))
         lines.append((f"{w('drafts')}:", Figure(report["needs_drafted"], "drafts")))
@@ -503,11 +503,11 @@ class _Writer:
                         Figure(line["needed"]),
                         Figure(line["gap"]),
                     )
-                    for line in areas[:MAX_AREAS]
+                    for line in areas[: self.most]
                 ),
                 3,
                 title=w("gaps_by_area"),
-                left_out=max(0, len(areas) - MAX_AREAS),
+                left_out=max(0, len(areas) - self.most),
             )
 
     # Coordination
@@ -563,11 +563,11 @@ class _Writer:
                         Figure(line["needs_met"]),
                         Figure(line["heads"]),
                     )
-                    for line in coverage[:MAX_AREAS]
+                    for line in coverage[: self.most]
                 ),
                 1,
                 title=w("coverage"),
-                left_out=max(0, len(coverage) - MAX_AREAS),
+                left_out=max(0, len(coverage) - self.most),
             )
         organisations: Sequence[Mapping[str, Any]] = report.get("organisations") or []
         if organisations:
@@ -580,10 +580,10 @@ class _Writer:
                         Figure(line["under_way"]),
                         Figure(line["done"]),
                     )
-                    for line in organisations[:MAX_ROWS]
+                    for line in organisations[: self.most]
                 ),
                 1,
-                left_out=max(0, len(organisations) - MAX_ROWS),
+                left_out=max(0, len(organisations) - self.most),
             )
 
 
