@@ -19,6 +19,7 @@ from schemas.event import Event, Meta
 MAX_VALUE_BYTES = 256 * 1024
 """Larger values are refused unread: an event has at most 32 KiB, a partner's report with its text less than this."""
 MAX_DEPTH = 32
+_TOO_DEEP = f"the JSON is nested deeper than {MAX_DEPTH} levels"
 STRUCTURED = "application/cloudevents+json"
 
 
@@ -149,11 +150,27 @@ def parse_json(data: bytes) -> Any:
         Not JSON, or nested too deep.
     """
     if _depth(data) > MAX_DEPTH:
-        raise Malformed(f"the JSON is nested deeper than {MAX_DEPTH} levels", "")
+        raise Malformed(_TOO_DEEP, "")
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise Malformed(f"the value is not JSON: {error}", "") from None
+
+
+def refuse_odd_json(data: bytes) -> None:
+    """What a contract lets pass that no other reader of the bytes would take: JSON nested deeper than `MAX_DEPTH`, or
+    with NaN or Infinity in a field that the contract does not know. Cheaper than `parse_json`: for bytes that are
+    held against their contract next.
+
+    Raises
+    ------
+    Malformed
+        One of these, or no JSON at all.
+    """
+    if data[:1] != b"{" or b"NaN" in data or b"Infinity" in data:
+        parse_json(data)
+    elif _depth(data) > MAX_DEPTH:
+        raise Malformed(_TOO_DEEP, "")
 
 
 def _depth(data: bytes) -> int:

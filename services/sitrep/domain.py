@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from schemas.assignments import AssignmentOverdue, AssignmentState
@@ -38,8 +38,7 @@ RECENT = timedelta(hours=24)
 UNDER_WAY = ("made", "started", "arrived")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One row of the log with its event read; None where the payload was redacted."""
 
     position: int

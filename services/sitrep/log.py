@@ -15,7 +15,7 @@ from schemas.event import REGISTRY, Event
 from schemas.quarantine import RecordRedacted
 from schemas.topics import topic
 from services.runtime import clock
-from services.runtime.cloudevents import Envelope, Malformed, parse_json, read
+from services.runtime.cloudevents import Envelope, Malformed, read, refuse_odd_json
 from services.runtime.db import Database, Row, Tx
 from services.runtime.quarantine import Unprocessable
 from services.sitrep import checkpoints, projections
@@ -104,7 +104,7 @@ async def append(tx: Tx, envelopes: Sequence[Envelope]) -> int:
 def _checked(envelope: Envelope) -> Event:
     """The event in the envelope, kept to its contract."""
     try:
-        parse_json(envelope.data)
+        refuse_odd_json(envelope.data)
         event = read(envelope, REGISTRY[envelope.meta.type])
     except Malformed as error:
         raise Unprocessable(error.reason, error.pointer) from None

@@ -300,7 +300,7 @@ async def test_a_malformed_record_is_refused_with_its_reason_and_its_batch_goes_
         assert await tx.fetchval("SELECT count(*) FROM incident") == 2
     assert positions == [1, 2]
     refused = await emitted(db, RecordRefused)
-    assert [record.pointer for record in refused] == ["", "/data/status", "/data", "/subject"]
+    assert [record.pointer for record in refused] == ["/data", "/data/status", "/data", "/subject"]
 
 
 def _with_value(raw: Raw, value: bytes) -> Raw:
