@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, model_validator
 
 from schemas.event import Event, Value
 from schemas.values import (
@@ -66,6 +66,12 @@ class NeedState(Event):
     declared_at: AwareDatetime | None = None
     by: str
     reason: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.item is None) == (self.skill is None):
+            raise ValueError("name exactly one of item and skill")
+        return self
 
     @property
     def code(self) -> str:

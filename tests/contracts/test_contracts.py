@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from schemas.documents import SCHEMA_FOLDER, asyncapi, breaking_changes, json_schema
 from schemas.event import event_types
@@ -16,6 +17,8 @@ HERE = Path(__file__).parent
 RELEASED = HERE / "released"
 GOLDEN = HERE / "golden"
 TYPES = sorted(event_types())
+EITHER = ({"item", "skill"}, {"responder_id", "lot_id"})
+"""Of these an event names one, so no golden file can fill both."""
 
 
 @pytest.mark.parametrize("event_type", TYPES)
@@ -27,7 +30,21 @@ def test_golden_file_reads_and_writes_back_the_same(event_type):
     event = model.model_validate_json(path.read_bytes())
     assert json.loads(event.to_bytes()) == text
     unfilled = set(model.model_fields) - set(text)
+    for pair in EITHER:
+        if pair <= set(model.model_fields):
+            assert len(pair & set(text)) == 1, f"the golden file names not exactly one of {pair}"
+            unfilled -= pair
     assert not unfilled, f"the golden file leaves out {unfilled}"
+
+
+@pytest.mark.parametrize("event_type", [name for name in TYPES if name.startswith("gotong.need.")])
+@pytest.mark.parametrize("words", [{}, {"item": "boat", "skill": "medic"}], ids=["neither", "both"])
+def test_a_need_is_of_exactly_one_item_or_skill(event_type, words):
+    text = json.loads((GOLDEN / f"{event_type}.json").read_text("utf-8"))
+    del text["item"]
+    with pytest.raises(ValidationError, match="exactly one of item and skill"):
+        event_types()[event_type].model_validate(text | words)
+    event_types()[event_type].model_validate(text | {"skill": "medic"})
 
 
 @pytest.mark.parametrize("event_type", TYPES)
