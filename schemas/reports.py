@@ -87,6 +87,18 @@ class ReportPlaced(ReportEvent):
     reason: str
 
 
+class ReportTranscribed(ReportEvent):
+    """A photograph or voice note was put into words by an operator. `text` is masked and at most 16 KiB (`text_cut`
+    says that there was more). Producer: intake."""
+
+    type: ClassVar = "gotong.report.transcribed.v1"
+
+    text: str
+    text_cut: bool = False
+    by: str
+    reason: str
+
+
 class ReportRetracted(ReportEvent):
     """A report was taken back by whoever sent it. Producer: intake."""
 

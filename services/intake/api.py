@@ -28,10 +28,12 @@ from services.intake.actions import (
 )
 from services.intake.bodies import PlacingIn, ReportIn, TicketConfirmIn, Word
 from services.intake.incidents import leave, lock_report, refresh
+from services.intake.media_writes import with_photos
 from services.intake.need_writes import confirm
 from services.intake.rates import rates_of
 from services.intake.tickets import by_ticket, ticket_told, to_confirm
 from services.intake.together import Together
+from services.intake.transcripts import transcribe
 from services.runtime import outbox
 from services.runtime.auth import Actor, Caller, caller
 from services.runtime.cloudevents import Malformed, parse_json
@@ -43,6 +45,7 @@ from services.runtime.http import (
     cursor_of,
     database,
     from_cursor,
+    hostile_place,
     idempotency_key,
     json_answer,
     next_link,
@@ -99,6 +102,8 @@ async def post_report(request: Request) -> Response:
     key = idempotency_key(request, actor)
     report = parse(body, ReportIn)
     draft = _draft(actor, report, key=(_owner(actor), key) if key else None)
+    if report.media:
+        [draft] = await with_photos(database(request, "intake"), [draft], [report])
     over = rates.bulk(actor, draft.contact) or over
     if over:
         draft = dataclasses.replace(draft, bulk=True)
@@ -140,6 +145,7 @@ async def post_reports(request: Request, actor: Caller) -> Response:
     if len(rows) > MOST_ROWS:
         raise Invalid(f"{len(rows)} rows came; at most {MOST_ROWS} are taken at once", [Fault("", "too many rows")])
     drafts: list[Draft] = []
+    reports: list[ReportIn] = []
     places: list[int] = []
     errors: dict[int, dict[str, Any]] = {}
     for n, row in enumerate(rows):
@@ -148,12 +154,14 @@ async def post_reports(request: Request, actor: Caller) -> Response:
         try:
             report = _report_of(row)
             drafts.append(_draft(actor, report, key=(_owner(actor), key, str(n)) if key else None))
+            reports.append(report)
             places.append(n)
         except Invalid as error:
             errors[n] = {
                 "detail": error.detail,
                 "errors": [{"pointer": f.pointer, "detail": f.detail} for f in error.faults],
             }
+    drafts = await with_photos(database(request, "intake"), drafts, reports)
 
     async def work(tx: Tx) -> Answer:
         taken: list[Taken] = []
@@ -233,8 +241,9 @@ def _report_of(row: Any) -> ReportIn:
         raise row
     if not isinstance(row, dict):
         raise Invalid("a report is a JSON object", [Fault("", "expected a JSON object")])
-    if _holds_nul(row):
-        raise Invalid("the report holds a NUL character", [Fault("", "NUL characters are not taken")])
+    fault = hostile_place(row)
+    if fault is not None:
+        raise Invalid(f"{fault.pointer or 'report'}: {fault.detail}", [fault])
     try:
         return ReportIn.model_validate(row)
     except ValidationError as error:
@@ -242,38 +251,31 @@ def _report_of(row: Any) -> ReportIn:
         raise Invalid(f"{faults[0].pointer or 'report'}: {faults[0].detail}", faults) from None
 
 
-def _holds_nul(value: Any, depth: int = 0) -> bool:
-    if isinstance(value, str):
-        return "\x00" in value
-    if depth > 4:
-        return False  # nothing that we read lies deeper
-    if isinstance(value, dict):
-        return any(_holds_nul(item, depth + 1) for item in value.values())
-    return isinstance(value, list) and any(_holds_nul(item, depth + 1) for item in value)
-
-
 @_reports.get("/v1/reports", responses=responses())
 async def get_reports(
     request: Request,
     actor: Caller,
     unplaced: str | None = None,
+    untranscribed: str | None = None,
     operation: Word | None = None,
     incident: UUID | None = None,
     exercise: bool | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: str | None = None,
 ) -> Response:
-    """Reports, newest first, masked. `unplaced`: only those that wait for a place; without `operation`, those of all
-    live operations and no exercise."""
+    """Reports, newest first, masked. `unplaced`: only those that wait for a place; `untranscribed`: only photographs
+    and voice notes that nobody has put into words; without `operation`, those of all live operations and no
+    exercise."""
     actor.require("operator", "auditor")
     before = _sequence(from_cursor(cursor, 1))
-    only_unplaced = unplaced is not None and unplaced.lower() not in ("false", "0", "no")
+    only_unplaced, only_untranscribed = _asked(unplaced), _asked(untranscribed)
     async with database(request, "intake").tx() as tx:
         rows = await tx.fetch(
             """
             SELECT r.* FROM report r LEFT JOIN operation o USING (operation)
             WHERE ($1::bigint IS NULL OR r.seq < $1)
               AND (NOT $2 OR r.state = 'unplaced')
+              AND (NOT $8 OR (r.text IS NULL AND r.title IS NULL AND r.media IS NOT NULL))
               AND ($3::text IS NULL OR r.operation = $3)
               AND ($4::uuid IS NULL OR r.incident_id = $4)
               AND ($5::text[] IS NULL OR r.operation = ANY($5))
@@ -288,11 +290,17 @@ async def get_reports(
             list(actor.operations) or None,
             exercise,
             limit + 1,
+            only_untranscribed,
         )
     more = len(rows) > limit
     rows = rows[:limit]
     links = next_link(request, cursor_of([rows[-1]["seq"]]) if more else None)
     return json_answer(200, orjson.dumps({"reports": [api_incidents.report_json(row) for row in rows], "links": links}))
+
+
+def _asked(flag: str | None) -> bool:
+    """Whether a flag was set: `?unplaced` alone sets it, too."""
+    return flag is not None and flag.lower() not in ("false", "0", "no")
 
 
 def _sequence(cursor: list[Any] | None) -> int | None:
@@ -306,7 +314,8 @@ def _sequence(cursor: list[Any] | None) -> int | None:
 
 @_reports.patch("/v1/reports/{report_id}", responses=responses(NotFound, Conflict), openapi_extra=takes(PlacingIn))
 async def patch_report(request: Request, actor: Caller, report_id: UUID) -> Response:
-    """Place a report, or move it to another operation; it is linked anew where it goes."""
+    """Place a report, or move it to another operation; it is linked anew where it goes. Or put into words what a
+    photograph or voice note shows or says: a report with words of its own keeps them."""
     actor.require("operator")
     body = await body_of(request)
     order = parse(body, PlacingIn)
@@ -331,6 +340,10 @@ async def _place(tx: Tx, actor: Actor, report_id: UUID, order: PlacingIn) -> dic
     if report["state"] == "held":
         raise Conflict("the report waits for the operation that it names; try again in a minute")
     actor.require_operation(report["operation"])
+    if order.transcript is not None:
+        await transcribe(tx, report_id, order.transcript, by=actor.name, reason=order.reason)
+        if order.location is None and order.operation is None:
+            return api_incidents.report_json(await lock_report(tx, report_id))
     target = order.operation or report["operation"]
     moved = target != report["operation"]
     where = order.location
@@ -368,8 +381,8 @@ async def _place(tx: Tx, actor: Actor, report_id: UUID, order: PlacingIn) -> dic
     assert row is not None
     placed = {name: row[name] for name in ("lon", "lat", "accuracy_m", "place", "admin") if row[name] is not None}
     event = ReportPlaced(
-        report_id=report_id, operation=target, exercise=exercise, location=placed or None,
-        by=actor.name, reason=order.reason,
+        report_id=report_id, operation=target, exercise=exercise, sensitivity=row["sensitivity"],
+        location=placed or None, by=actor.name, reason=order.reason,
     )  # fmt: skip
     await outbox.append(tx, [event])
     await refresh(tx, touched, by=actor.name, reason=order.reason)

@@ -69,16 +69,6 @@ class PlaceIn(Body):
     place: Annotated[str, Length(max_length=500)] | None = None
     admin: AreaCode | None = None
 
-    @field_validator("admin", mode="before")
-    @classmethod
-    def _with_scheme(cls, value: Any) -> Any:
-        if isinstance(value, int) or (isinstance(value, str) and ":" not in value):
-            raise ValueError(
-                "an area code needs its scheme, for example kemendagri:31.75.03 or bps:3174: the same digits mean "
-                "different regencies in different schemes"
-            )
-        return value
-
     @model_validator(mode="after")
     def _both_or_none(self) -> Self:
         if (self.lon is None) != (self.lat is None):
@@ -183,16 +173,17 @@ def hazard_code(word: str | None, *, foreign: bool) -> str | None:
 
 
 class PlacingIn(Body):
-    """Where a report belongs, said by an operator."""
+    """Where a report belongs, or what its photograph or recording shows or says, told by an operator."""
 
     location: PlaceIn | None = None
     operation: OperationId | None = None
+    transcript: Annotated[str, Length(strip_whitespace=True, min_length=1, max_length=10_000)] | None = None
     reason: Reason
 
     @model_validator(mode="after")
     def _something(self) -> Self:
-        if self.location is None and self.operation is None:
-            raise ValueError("name a location, an operation, or both")
+        if self.location is None and self.operation is None and self.transcript is None:
+            raise ValueError("name a location, an operation or a transcript")
         if self.location is not None and not self.location.placed:
             raise ValueError("the location needs lon and lat, or an area code")
         return self

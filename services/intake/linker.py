@@ -140,7 +140,7 @@ def link_report(row: Row) -> LinkReport:
 async def _store(tx: Tx, operation: str, rows: Sequence[Row], links: Sequence[tuple[Link, UUID]]) -> int:
     """Write a batch's decisions and tell of them; returns the newest `change_id`."""
     now: datetime = clock.now()
-    readings = [_read(row) for row in rows]
+    readings = [read_text(row["title"], row["text"], stated=row["needs"] is not None) for row in rows]
     await tx.execute(
         """
         UPDATE report r SET state = 'linked', incident_id = t.incident_id, copy_of = t.copy_of,
@@ -192,14 +192,14 @@ async def _store(tx: Tx, operation: str, rows: Sequence[Row], links: Sequence[tu
     return int(followed)
 
 
-def _read(row: Row) -> tuple[str | None, str | None]:
-    """What a report's text speaks of, as JSON: its needs, None where the report states them or none is found; and what
-    else it says, None for nothing."""
-    text = "\n".join(part for part in (row["title"], row["text"]) if part)
+def read_text(title: str | None, words: str | None, *, stated: bool) -> tuple[str | None, str | None]:
+    """What a report's text speaks of, as JSON: its needs, None where the report states them itself or none is found;
+    and what else it says, None for nothing."""
+    text = "\n".join(part for part in (title, words) if part)
     if not text:
         return None, None
     read = reader().read(text)
-    found = needs_in(read) if row["needs"] is None else []
+    found = [] if stated else needs_in(read)
     said = stored(read)
     return to_json(found) if found else None, to_json(said) if said else None
 

@@ -162,14 +162,17 @@ async def _get(
 ) -> bytes:
     """What stands at an address of the provider's, whose own base address may be set. Redirects are followed to hosts
     that are allowed; the credential goes only to the first."""
+    if not urlsplit(url).hostname:
+        raise Refused("its address names no host")
     first = urlsplit(url).hostname
-    allowed = {urlsplit(base).hostname, *fetcher.intake.media_hosts.split()} - {None, ""}
+    allowed = fetcher.intake.media_hosts.split()
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             for _ in range(_REDIRECTS + 1):
                 host = urlsplit(url).hostname or ""
                 own = any(host == known or host.endswith(f".{known}") for known in _HOSTS.get(source, ()))
-                if not (host in allowed or (own and urlsplit(url).scheme == "https")):
+                at_base = bool(base) and urlsplit(url)[:2] == urlsplit(base)[:2]
+                if not (at_base or host in allowed or (own and urlsplit(url).scheme == "https")):
                     raise Refused("its host is not the provider's; GOTONG_INTAKE_MEDIA_HOSTS allows more")
                 mine = host == first
                 async with fetcher.http.stream(

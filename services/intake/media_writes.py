@@ -6,15 +6,19 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from uuid import UUID
 
 from schemas.values import Media
+from services.intake.actions import Draft
+from services.intake.bodies import PlaceIn, ReportIn
 from services.intake.media import Clean
 from services.intake.media_store import store
 from services.intake.placing import place_report
 from services.runtime import clock, vault
-from services.runtime.db import Row, Tx
+from services.runtime.db import Database, Row, Tx
+from services.runtime.http import WRITE_TIMEOUT_S
 from services.runtime.ids import derived
 
 PHOTO_ACCURACY_M = 50.0
@@ -75,6 +79,28 @@ async def name_report(tx: Tx, media: Sequence[Media], report_id: UUID) -> tuple[
         mine,
     )
     return (row["lon"], row["lat"]) if row else None
+
+
+async def with_photos(db: Database, drafts: list[Draft], said: Sequence[ReportIn]) -> list[Draft]:
+    """Reports that are about to be taken, with the media that they name said to be theirs; one that says neither point
+    nor code (in `said`, as it came) is where its photograph was taken.
+
+    Ahead of the reports' own transaction, which is shared with others': a report that then is not taken leaves only a
+    word of whose its media would have been.
+    """
+    named = [n for n, report in enumerate(said) if media_ids(report.media)]
+    if not named:
+        return drafts
+    found = list(drafts)
+    async with asyncio.timeout(WRITE_TIMEOUT_S), db.tx() as tx:
+        for n in named:
+            point = await name_report(tx, said[n].media, drafts[n].report_id)
+            where = said[n].location
+            if point is not None and (where is None or not where.placed):
+                placed = {"lon": point[0], "lat": point[1], "accuracy_m": PHOTO_ACCURACY_M}
+                location = (drafts[n].report.location or PlaceIn()).model_copy(update=placed)
+                found[n] = replace(drafts[n], report=drafts[n].report.model_copy(update={"location": location}))
+    return found
 
 
 async def add_upload(tx: Tx, content: Clean) -> tuple[UUID, str]:
@@ -139,9 +165,8 @@ async def forget_media(tx: Tx, report_ids: Collection[UUID]) -> None:
 async def forget_unnamed(tx: Tx) -> int:
     """Take away uploads that no report named within a day; returns how many."""
     rows = await tx.fetch(
-        "DELETE FROM media WHERE report_id IS NULL AND source = 'upload' AND made_at < $1 - interval '1 day' "
-        "RETURNING media_id, sha256",
-        clock.now(),
+        "DELETE FROM media WHERE report_id IS NULL AND source = 'upload' AND made_at < $1 RETURNING media_id, sha256",
+        clock.now() - timedelta(days=1),
     )
     await _drop(tx, rows)
     return len(rows)

@@ -49,8 +49,9 @@ async def place_report(
     )  # fmt: skip
     where = {name: row[name] for name in ("lon", "lat", "accuracy_m", "place", "admin") if row[name] is not None}
     event = ReportPlaced(
-        report_id=report_id, operation=operation, exercise=exercise, location=where or None, by=by, reason=reason
-    )
+        report_id=report_id, operation=operation, exercise=exercise, sensitivity=row["sensitivity"],
+        location=where or None, by=by, reason=reason,
+    )  # fmt: skip
     await outbox.append(tx, [event])
     await tx.notify(LINKER_CHANNEL)
     return True

@@ -8,6 +8,7 @@ from uuid import UUID
 from schemas.incidents import IncidentUpdated
 from services.intake import domain
 from services.intake.incidents import as_incident, incident_event
+from services.intake.media_writes import forget_media
 from services.runtime import clock, outbox
 from services.runtime.db import Tx
 
@@ -17,8 +18,9 @@ REASON = "its words were redacted"
 async def forget(tx: Tx, event_ids: Collection[str], *, by: str) -> None:
     """Take the words out of the reports and incidents that these events told of.
 
-    Of a report goes whatever a person wrote or sent: title, text, place, pictures, and what was sealed. What it counts
-    for stays (hazard, point, figures, needs): needs that people are on their way to must not vanish with a text.
+    Of a report goes whatever a person wrote or sent: title, text, place, pictures and recordings, and what was sealed.
+    What it counts for stays (hazard, point, figures, needs): needs that people are on their way to must not vanish with
+    a text.
     An incident that took its title from those words gets one of hazard and area, which is told as a change.
     """
     await tx.execute(
@@ -48,6 +50,11 @@ async def forget(tx: Tx, event_ids: Collection[str], *, by: str) -> None:
                           reading = reading - 'depth_words' - 'drill'
         WHERE report_id = ANY($1)
         """,
+        [row["report_id"] for row in reports],
+    )
+    await forget_media(tx, [row["report_id"] for row in reports])
+    await tx.execute(
+        "UPDATE hook_message SET sealed = NULL, sealed_for = NULL WHERE report_id = ANY($1)",
         [row["report_id"] for row in reports],
     )
     await _retitle(tx, incidents, titles, {row["id"] for row in told}, by=by)
