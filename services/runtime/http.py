@@ -6,6 +6,8 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import json
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -45,12 +47,14 @@ async def body_of(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
     """
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
-        raise TooLarge(f"the body has {declared} bytes; at most {limit} are taken")
+        raise TooLarge(
+            f"the body has {declared} bytes; at most {limit} are taken", [Fault("", f"more than {limit} bytes")]
+        )
     chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > limit:
-            raise TooLarge(f"the body has more than {limit} bytes")
+            raise TooLarge(f"the body has more than {limit} bytes", [Fault("", f"more than {limit} bytes")])
         chunks.append(chunk)
     return b"".join(chunks)
 
@@ -70,16 +74,58 @@ def parse(body: bytes, model: type[M]) -> M:
         raise invalid(error) from None
 
 
-def refuse_hostile(body: bytes) -> None:
-    """Refuse what is JSON but cannot be stored: NUL characters, which PostgreSQL's text does not hold.
+# NUL, the two overrides of writing direction (U+202D, U+202E) and halves of surrogate pairs, as bytes or escaped. Most
+# escaped halves are parts of a whole pair, so what is found is looked at again.
+_SUSPECT = re.compile(rb"\x00|\xe2\x80[\xad\xae]|\\u(?:0000|202[dDeE]|[dD][89a-fA-F])")
+_HOSTILE = re.compile("([\x00])|([\u202d\u202e])|([\ud800-\udfff])")
+_WHY = (
+    "NUL characters are not taken",
+    "characters that turn the direction of writing around are not taken: what people read is not what it says",
+    "half of a surrogate pair is no character",
+)
+
+
+def refuse_hostile(body: bytes, *, overrides: bool = True) -> None:
+    """Refuse what is JSON but cannot be stored, or reads other than it is, and name the field.
+
+    `overrides` False lets the overrides of writing direction through: what a person wrote on a channel is not sent
+    back to be written again.
 
     Raises
     ------
     Invalid
-        There is one.
+        There is such a character.
     """
-    if b"\x00" in body or b"\\u0000" in body:
-        raise Invalid("the body holds a NUL character", [Fault("", "NUL characters are not taken")])
+    if _SUSPECT.search(body) is None:
+        return
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        if b"\x00" in body or b"\\u0000" in body:
+            raise Invalid("the body holds a NUL character", [Fault("", _WHY[0])]) from None
+        return  # no JSON at all: whoever reads it says so
+    fault = hostile_place(value, overrides=overrides)
+    if fault is not None:
+        raise Invalid(f"{fault.pointer or 'body'}: {fault.detail}", [fault])
+
+
+def hostile_place(value: Any, *, overrides: bool = True) -> Fault | None:
+    """Where in a JSON value the first character stands that `refuse_hostile` refuses; None where there is none."""
+    waiting: list[tuple[str, Any]] = [("", value)]
+    while waiting:
+        pointer, item = waiting.pop()
+        if isinstance(item, str):
+            for found in _HOSTILE.finditer(item):
+                if overrides or found.lastindex != 2:
+                    return Fault(pointer, _WHY[(found.lastindex or 1) - 1])
+        elif isinstance(item, list):
+            waiting += [(f"{pointer}/{n}", part) for n, part in enumerate(item)][::-1]
+        elif isinstance(item, dict):
+            for name in item:
+                if _HOSTILE.search(name):
+                    return Fault(pointer, "the name of a field holds a character that is not taken")
+            waiting += [(f"{pointer}/{name}", part) for name, part in item.items()][::-1]
+    return None
 
 
 def parse_any(body: bytes) -> Any:
@@ -90,7 +136,7 @@ def parse_any(body: bytes) -> Any:
     Invalid
         Not JSON, or nested too deep (`Malformed` says so and becomes a problem document).
     """
-    refuse_hostile(body)
+    refuse_hostile(body, overrides=False)
     return parse_json(body)
 
 
