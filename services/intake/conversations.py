@@ -45,13 +45,15 @@ _OWN_REPORTS = timedelta(days=30)
 _MOST_TICKETS = 3
 _MOST_UNCLEAR = 3
 """So often in an hour somebody is asked what they mean; a machine that answers machines would go on for ever."""
+_FEW_WORDS = 4
 _SHORT = 12
 """A longer text is no place name."""
 _START = frozenset({"mulai", "start", "unstop", "lanjut", "aktifkan"})
-_SAID_WHERE = re.compile(r"\b(?:di|in|at|daerah|lokasi|wilayah|near|dekat)\s+([^.;!?\n]{3,80})", re.IGNORECASE)
+_SAID_WHERE = re.compile(r"\b(?:di|in|at|daerah|lokasi|wilayah|near|dekat)\s+([^,;!?\n]{3,80})", re.IGNORECASE)
 _ENGLISH = frozenset(
     {"the", "is", "are", "we", "need", "my", "please", "help", "water", "yes", "no", "have", "has", "our", "you", "not"}
-    | {"received", "stop", "i", "am", "can", "will", "there", "and", "with", "where", "people", "house", "boat"}
+    | {"received", "i", "am", "can", "will", "there", "and", "with", "where", "people", "house", "boat"}
+    | {"for", "looking", "last", "seen", "in", "was", "this", "to", "from", "on", "of", "at", "he", "she", "they", "it"}
 )
 
 
@@ -145,7 +147,9 @@ async def take_inbound(tx: Tx, inbound: Inbound) -> list[Reply]:
     talk = await _conversation(tx, inbound, contact)
     reading = reader().read(inbound.text or "")
     read = intent_of(inbound.text or "", reading)
-    language = language_of(inbound.text, inbound.language or (talk["language"] if not inbound.text else None))
+    # Two words tell no language: `STOP` is answered in the one that was spoken before.
+    spoken = talk["language"] if len((inbound.text or "").split()) < _FEW_WORDS else None
+    language = language_of(inbound.text, inbound.language or spoken)
     turn = _Turn(inbound, contact, message_id, language, read, reading)
     await _answer(tx, turn, talk)
     await tx.execute("UPDATE conversation SET language = $2 WHERE contact = $1", contact, language)
@@ -242,9 +246,9 @@ async def _answer(tx: Tx, turn: _Turn, talk: Row) -> None:
         await _pin(tx, turn)
         return
     asked = await _asked(tx, turn)
-    if asked and not danger and not inbound.media and intent in ("unsure", "report"):
+    if asked and intent in ("unsure", "report"):
         filled = await _fill(tx, turn, asked)
-        if filled and intent == "unsure":
+        if filled and intent == "unsure" and not danger and not inbound.media:
             return
     if danger or inbound.media or intent == "report" or (inbound.lon is not None and turn.text):
         await _report(tx, turn, talk, danger)

@@ -249,7 +249,10 @@ def _without_codes(text: str, rules: _Rules) -> tuple[str, tuple[str, ...]]:
 
 
 def _is_code(code: str, rules: _Rules) -> bool:
-    """Letters and digits mixed, but no count with its unit (`50cm`, `3org`), no `rt05`."""
+    """Letters and digits mixed, but no count with its unit (`50cm`, `3org`), no `rt05`; or a whole ticket in capitals,
+    of which one in sixty has no digit."""
+    if code.isupper() and re.fullmatch(r"\w{4}-\w{4}-\w{4}", code):
+        return True
     if code.isdigit() or code.replace("-", "").isalpha() or re.fullmatch(r"[\d-]+", code):
         return False
     tail = re.fullmatch(r"\d+([a-zA-Z]+)", code)

@@ -56,6 +56,7 @@ def test_what_only_looks_like_an_acceptance_is_none(text: str) -> None:
         ("ok 2 perahu karet", 2, ()),
         ("siap tiga relawan, berangkat sekarang", 3, ()),
         ("YA K7QM 4", 4, ("K7QM",)),
+        ("YTQJ-WCHE-PHVV ya", None, ("YTQJ-WCHE-PHVV",)),
         ("k7qm-3xwd-9t2f ya 10 selimut", 10, ("K7QM-3XWD-9T2F",)),
         ("yes, 5 people", 5, ()),
         ("bisa 3org", 3, ()),

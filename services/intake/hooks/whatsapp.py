@@ -8,10 +8,14 @@ import hmac
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import PlainTextResponse, Response
 
+from services.channels import rules
+from services.channels.outbound import Receipt
+from services.intake.following import take_receipt
 from services.intake.hooks.messages import address_of, base_url, deliver, over_rate, point_of, text_of
 from services.intake.hooks.secrets import opened, same
 from services.intake.inbound import Inbound
@@ -74,7 +78,13 @@ async def post_whatsapp(request: Request) -> Response:
     if not signed(secret, body, request.headers.get(SIGNATURE, "")):
         raise Forbidden("the signature in X-Hub-Signature-256 is not this app's")
     counts = {"taken": 0, "repeated": 0, "ignored": 0}
-    for message in _messages(parse_any(body)):
+    batch = parse_any(body)
+    for status in _told(batch, "statuses"):
+        contact, receipt = read_status(status)
+        if receipt is not None:
+            async with database(request, "intake").tx() as tx:
+                await take_receipt(tx, contact, receipt)
+    for message in _told(batch, "messages"):
         found = read(message, request)
         if found is None:
             counts["ignored"] += 1
@@ -90,12 +100,29 @@ def signed(secret: str, body: bytes, signature: str) -> bool:
     return same(signature, "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest())
 
 
-def _messages(body: Any) -> Iterator[dict[str, Any]]:
-    """Every message of a batch, in order; what else it tells of (what became of ours) is passed over."""
+def _told(body: Any, what: str) -> Iterator[dict[str, Any]]:
+    """Every message of a batch, or every word on what became of ours (`statuses`), in order."""
     for entry in _list(body, "entry"):
         for change in _list(entry, "changes"):
             if change.get("field", "messages") == "messages":
-                yield from _list(_object(change, "value"), "messages")
+                yield from _list(_object(change, "value"), what)
+
+
+_SAID: dict[str, rules.Said] = {"sent": "sent", "delivered": "delivered", "read": "delivered", "failed": "failed"}
+
+
+def read_status(status: dict[str, Any]) -> tuple[str, Receipt | None]:
+    """Whose message a status is about, and what it says; None: nothing that counts."""
+    contact = vault.contact_id(address_of("+" + str(status.get("recipient_id", ""))[:50].lstrip("+")))
+    said = _SAID.get(str(status.get("status")))
+    if said is None:
+        return contact, None
+    try:
+        key = UUID(str(status.get("biz_opaque_callback_data")))
+    except ValueError:
+        key = None
+    codes = [str(error["code"])[:20] for error in _list(status, "errors") if isinstance(error.get("code"), int)]
+    return contact, Receipt(said, key, str(status.get("id", ""))[:200], codes[0] if codes else None)
 
 
 def _list(value: Any, name: str) -> list[dict[str, Any]]:
