@@ -18,6 +18,8 @@ COMMANDS = {
     "watch": "gotong.commands.watch:watch",
     "token": "gotong.commands.token:token",
     "audit": "gotong.commands.audit:audit",
+    "backup": "gotong.commands.backup:backup",
+    "restore": "gotong.commands.backup:restore",
     "republish": "gotong.commands.republish:republish",
     "redact": "gotong.commands.redact:redact",
     "quarantine": "gotong.commands.quarantine:quarantine",
