@@ -27,6 +27,7 @@ from services.intake.needs_text import needs_in, reader, stored
 from services.runtime import clock, outbox
 from services.runtime.db import Database, Row, Tx, to_json
 from services.runtime.ids import uuid7
+from services.runtime.kafka import FEW, GATHER_S
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +67,11 @@ async def run(db: Database, stopping: asyncio.Event) -> None:
             if listener is None or listener.is_closed():
                 listener = await db.listen([LINKER_CHANNEL], wake)
             wake.clear()
-            if await link_waiting(db, indexes, stopping):
-                continue
-            await _wait_any(wake, stopping)
+            moved = await link_waiting(db, indexes, stopping)
+            if not moved:
+                await _wait_any(wake, stopping)
+            elif moved > FEW:
+                await asyncio.sleep(GATHER_S)
     finally:
         if listener is not None:
             await listener.close(timeout=1)

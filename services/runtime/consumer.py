@@ -27,6 +27,7 @@ from schemas.event import Event, event_types
 from services.runtime import clock, inbox, quarantine, trace
 from services.runtime.cloudevents import Envelope, Malformed, decode, read
 from services.runtime.db import Database, Tx, is_transient
+from services.runtime.kafka import FEW, GATHER_S
 from services.runtime.quarantine import Raw, Unprocessable
 from services.runtime.settings import Settings
 
@@ -42,7 +43,6 @@ Records = Callable[[Sequence[Envelope], Tx], Awaitable[None]]
 
 TRIES = 5
 _POLL_MS = 250
-_FEW, _GATHER_S = 20, 0.02
 BUGS_IN_A_ROW = 20
 """So many records in a row that crash a handler (not refused by a rule or contract) are a bug of ours: stop."""
 
@@ -411,11 +411,11 @@ class _Eager(BatchSubscriber):
 
     async def get_msg(self, consumer: Any) -> tuple[ConsumerRecord[Any, Any], ...]:
         if self.gather:
-            await asyncio.sleep(_GATHER_S)
+            await asyncio.sleep(GATHER_S)
         found = await consumer.getmany(timeout_ms=_POLL_MS, max_records=self.max_records)
         records = tuple(itertools.chain.from_iterable(found.values()))
         assert self.max_records is not None
-        self.gather = _FEW < len(records) < self.max_records // 2
+        self.gather = FEW < len(records) < self.max_records // 2
         return records
 
 

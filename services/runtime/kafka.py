@@ -21,6 +21,11 @@ from services.runtime.settings import Settings, SettingsMissing
 
 log = logging.getLogger(__name__)
 
+FEW, GATHER_S = 3, 0.02
+"""More than so many at once mean that more are on their way: waiting so long for them makes fewer, larger batches, of
+which each has its price. What comes alone is never held up. Consumers, relays and the linker go
+by it."""
+
 
 class LogLost(KafkaError):  # type: ignore[misc]  # aiokafka has no types
     """The broker has another cluster id than the one whose log we know: what we knew of places in it is void."""

@@ -24,7 +24,7 @@ from services.runtime.cloudevents import headers
 from services.runtime.db import Database, Row, Tx, is_transient, to_json
 from services.runtime.ids import uuid7
 from services.runtime.journal import Entry
-from services.runtime.kafka import LogLost
+from services.runtime.kafka import FEW, GATHER_S, LogLost
 from services.runtime.settings import Settings
 from services.runtime.topics import mend_topics
 
@@ -156,8 +156,8 @@ class Relay:
                 elif moved < self.batch:
                     lost = [self._link.lost] if self._link else []
                     await _wait_any(wake, stopping, *lost, timeout_s=0.2)
-                    if moved > 20:  # under load, gather a little: fewer and larger batches cost less an event
-                        await asyncio.sleep(0.02)
+                    if moved > FEW:
+                        await asyncio.sleep(GATHER_S)
         finally:
             marking.cancel()
             await asyncio.wait([marking])
