@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from services.intake import api_needs, domain, incidents
+from services.intake import api_needs, corrections, domain, incidents
 from services.intake.bodies import (
     CloseIn,
     Instant,
@@ -454,7 +454,7 @@ async def merge(request: Request, actor: Caller, incident_id: UUID) -> Response:
     order = parse(body, MergeIn)
 
     async def correction(tx: Tx) -> Incident:
-        return await incidents.merge(tx, incident_id, order.into, by=actor.name, reason=order.reason)
+        return await corrections.merge(tx, incident_id, order.into, by=actor.name, reason=order.reason)
 
     return await _correct(request, actor, incident_id, "merge", body, correction)
 
@@ -468,7 +468,7 @@ async def split(request: Request, actor: Caller, incident_id: UUID) -> Response:
     order = parse(body, SplitIn)
 
     async def correction(tx: Tx) -> Incident:
-        incident, _ = await incidents.split(tx, incident_id, order.reports, by=actor.name, reason=order.reason)
+        incident, _ = await corrections.split(tx, incident_id, order.reports, by=actor.name, reason=order.reason)
         return incident
 
     return await _correct(request, actor, incident_id, "split", body, correction)
@@ -482,7 +482,7 @@ async def link(request: Request, actor: Caller, incident_id: UUID) -> Response:
     order = parse(body, ReportLinkIn)
 
     async def correction(tx: Tx) -> Incident:
-        return await incidents.link(tx, incident_id, order.report, by=actor.name, reason=order.reason)
+        return await corrections.link(tx, incident_id, order.report, by=actor.name, reason=order.reason)
 
     return await _correct(request, actor, incident_id, "link", body, correction)
 
@@ -495,7 +495,7 @@ async def unlink(request: Request, actor: Caller, incident_id: UUID) -> Response
     order = parse(body, ReportLinkIn)
 
     async def correction(tx: Tx) -> Incident:
-        return await incidents.unlink(tx, incident_id, order.report, by=actor.name, reason=order.reason)
+        return await corrections.unlink(tx, incident_id, order.report, by=actor.name, reason=order.reason)
 
     return await _correct(request, actor, incident_id, "unlink", body, correction)
 
@@ -510,7 +510,7 @@ async def verify(request: Request, actor: Caller, incident_id: UUID) -> Response
         actor.require("operator")
 
     async def correction(tx: Tx) -> Incident:
-        return await incidents.verify(
+        return await corrections.verify(
             tx, incident_id, order.evidence, order.fact, order.found, by=actor.name, reason=order.reason
         )
 
@@ -526,7 +526,7 @@ async def protect(request: Request, actor: Caller, incident_id: UUID) -> Respons
     order = parse(body, ProtectIn)
 
     async def correction(tx: Tx) -> Incident:
-        return await incidents.protect(tx, incident_id, order.sensitivity, by=actor.name, reason=order.reason)
+        return await corrections.protect(tx, incident_id, order.sensitivity, by=actor.name, reason=order.reason)
 
     return await _correct(request, actor, incident_id, "protect", body, correction)
 
@@ -540,7 +540,7 @@ async def move(request: Request, actor: Caller, incident_id: UUID) -> Response:
     actor.require_operation(order.operation)
 
     async def correction(tx: Tx) -> Incident:
-        return await incidents.move(tx, incident_id, order.operation, by=actor.name, reason=order.reason)
+        return await corrections.move(tx, incident_id, order.operation, by=actor.name, reason=order.reason)
 
     return await _correct(request, actor, incident_id, "move", body, correction)
 
@@ -553,6 +553,6 @@ async def close(request: Request, actor: Caller, incident_id: UUID) -> Response:
     order = parse(body, CloseIn)
 
     async def correction(tx: Tx) -> Incident:
-        return await incidents.close(tx, incident_id, by=actor.name, reason=order.reason)
+        return await corrections.close(tx, incident_id, by=actor.name, reason=order.reason)
 
     return await _correct(request, actor, incident_id, "close", body, correction)
