@@ -12,7 +12,7 @@ import base64
 import hashlib
 import hmac
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import phonenumbers
@@ -115,14 +115,24 @@ def seal_with(key: bytes, owner: str, value: bytes) -> bytes:
 
 async def unseal(tx: Tx, owner: str, sealed: bytes) -> bytes | None:
     """The value, or None if its owner was erased."""
-    row = await tx.fetchrow("SELECT wrapped FROM vault_key WHERE owner = $1", owner)
-    if row is None:
-        return None
-    key = _decrypt(AESGCM(vault_key()), row["wrapped"], owner)
-    try:
-        return _decrypt(AESGCM(key), sealed, owner)
-    except InvalidTag:
-        return None  # sealed with a key that was destroyed; a new one was made for the same owner since
+    return (await unseal_all(tx, [(owner, sealed)]))[0]
+
+
+async def unseal_all(tx: Tx, values: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
+    """The values of these (owner, sealed) in their order; None for each whose owner was erased."""
+    owners = sorted({owner for owner, _ in values})
+    wrapper = AESGCM(vault_key())
+    known = {
+        row["owner"]: AESGCM(_decrypt(wrapper, row["wrapped"], row["owner"]))
+        for row in await tx.fetch("SELECT owner, wrapped FROM vault_key WHERE owner = ANY($1)", owners)
+    }
+    found: list[bytes | None] = []
+    for owner, sealed in values:
+        try:
+            found.append(_decrypt(known[owner], sealed, owner) if owner in known else None)
+        except InvalidTag:
+            found.append(None)  # sealed with a key that was destroyed; a new one was made for the same owner since
+    return found
 
 
 async def erase(tx: Tx, owner: str) -> bool:
