@@ -195,23 +195,22 @@ async def _people_now(
             people,
         )
     }
+    # Only now, after their rows are locked: what was promised until then is seen.
     taken: dict[UUID, list[Any]] = {}
+    asked_already: set[UUID] = set()
     for row in await tx.fetch(
-        "SELECT responder_id, period FROM assignment "
-        "WHERE responder_id = ANY($1) AND exercise = $2 AND state = ANY($3)",
+        "SELECT responder_id, period, false AS asked FROM assignment "
+        "WHERE responder_id = ANY($1) AND exercise = $2 AND state = ANY($3) "
+        "UNION ALL SELECT responder_id, NULL, true FROM offer "
+        "WHERE responder_id = ANY($1) AND exercise = $2 AND state = 'made'",
         people,
         scope.exercise,
         list(domain.ACTIVE),
     ):
-        taken.setdefault(row["responder_id"], []).append(row["period"])
-    asked_already = {
-        row["responder_id"]
-        for row in await tx.fetch(
-            "SELECT responder_id FROM offer WHERE responder_id = ANY($1) AND exercise = $2 AND state = 'made'",
-            people,
-            scope.exercise,
-        )
-    }
+        if row["asked"]:
+            asked_already.add(row["responder_id"])
+        else:
+            taken.setdefault(row["responder_id"], []).append(row["period"])
     return confirmed, taken, asked_already
 
 

@@ -59,7 +59,8 @@ async def plan_once(db: Database, scope: Scope, settings: MatchingSettings, *, a
 @dataclass(slots=True)
 class Memory:
     """A plan that is kept, and what the planner itself has to know of it. `seconds`: what it took to load and make.
-    `lines` by need and source. `turn`: see the table `plan`."""
+    `lines` by need and source. `turn`: see the table `plan`. `offered`: pairs asked since the process was last told.
+    `seen`: versions of the needs that the last marks were of."""
 
     process: PlanHere | PlanProcess
     problem: Problem
@@ -71,6 +72,7 @@ class Memory:
     seconds: float
     turn: int = 0
     offered: list[tuple[UUID, UUID]] = field(default_factory=list)
+    seen: dict[UUID, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, process: PlanHere | PlanProcess, problem: Problem, plan: engine.Plan, seconds: float) -> Memory:
@@ -230,13 +232,12 @@ class Planner:
         some: Any = None if whole else sorted(needs, key=str)  # the engine's ids are ours: UUIDs
         asked_now = await asked_of(tx, self._scope, some)
         lines = memory.lines_of(some)
-        version = {
-            row["need_id"]: row["version"]
-            for row in await tx.fetch(
-                "SELECT need_id, version FROM need WHERE need_id = ANY($1)",
-                sorted({pair[0] for pair in (*asked_now, *lines)}),
-            )
-        }
+        version = dict(memory.seen)
+        if others := sorted({pair[0] for pair in (*asked_now, *lines)} - set(version)):
+            version |= {
+                row["need_id"]: row["version"]
+                for row in await tx.fetch("SELECT need_id, version FROM need WHERE need_id = ANY($1)", others)
+            }
         asked = await self._applied(memory, asked_now, lines, version, touched.ended)
         if whole:
             memory.turn = await _remember(tx, self._scope, memory.problem, memory.plan, memory.seconds)
@@ -283,6 +284,7 @@ class Planner:
         if everything and await zones_of(tx, self._scope, now) != memory.problem.rules.zones:
             return None
         rows, needs = await needs_of(tx, self._scope, now, need_ids)
+        memory.seen = {row["need_id"]: row["version"] for row in rows}
         if any(row["skill"] for row in rows) and not memory.skills:
             return None
         if {row["item"] for row in rows if row["item"]} - memory.items:

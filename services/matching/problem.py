@@ -86,16 +86,10 @@ async def needs_of(
     """Those of some needs (None: of all) that are to be planned."""
     if some is not None and not some:
         return [], []
-    refused: dict[UUID, list[UUID]] = {}
-    for row in await tx.fetch(
-        "SELECT need_id, source_id FROM refusal WHERE until > $1 AND ($2::uuid[] IS NULL OR need_id = ANY($2))",
-        now,
-        some,
-    ):
-        refused.setdefault(row["need_id"], []).append(row["source_id"])
     rows = await tx.fetch(
         """
-        SELECT n.* FROM need AS n LEFT JOIN operation AS o USING (operation)
+        SELECT n.*, ARRAY(SELECT r.source_id FROM refusal AS r WHERE r.need_id = n.need_id AND r.until > $4) AS refused
+        FROM need AS n LEFT JOIN operation AS o USING (operation)
         WHERE n.exercise = $1 AND n.status = 'declared' AND n.open + n.offered > 0 AND n.lon IS NOT NULL
           AND n.window_end > $2 AND o.closed_at IS NULL AND ($3::uuid[] IS NULL OR n.need_id = ANY($3))
         ORDER BY n.need_id
@@ -103,8 +97,9 @@ async def needs_of(
         scope.exercise,
         now + timedelta(seconds=2),  # the engine counts whole seconds
         some,
+        now,
     )
-    return rows, [need_line(row, refused.get(row["need_id"], [])) for row in rows]
+    return rows, [need_line(row, row["refused"]) for row in rows]
 
 
 def need_line(row: Row, refused: Sequence[UUID]) -> engine.NeedLine:

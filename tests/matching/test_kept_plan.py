@@ -305,3 +305,42 @@ async def test_full_plans_land_beside_the_followed_one(wire, db):
         clock.shift(timedelta(seconds=1))
     assert sum(row["quantity"] for row in await open_offers(db)) == 8
     await assert_books_hold(db)
+
+
+async def test_the_same_events_told_again_in_other_batches_give_the_same_plan_byte_for_byte(wire, db):
+    """Events of different subjects at one moment, in any order and cut anyhow: what was loaded decides, not the way."""
+    r = random.Random(5)
+
+    def place():
+        return Point(lon=LON + r.uniform(-0.1, 0.1), lat=LAT + r.uniform(-0.1, 0.1))
+
+    needs = [make_need(severity=r.randint(1, 4), quantity=r.randint(1, 3), point=place()) for _ in range(15)]
+    needs += [make_need(item="boat", unit="unit", quantity=r.randint(1, 5), point=place()) for _ in range(8)]
+    first = [*needs, *[make_responder() for _ in range(12)], *[make_lot(quantity=4, point=place()) for _ in range(3)]]
+    amended = [make_need(NeedAmended, **{**need.model_dump(), "quantity": need.quantity + 1}) for need in needs[::3]]
+    log = [wire.raw(event, sequence=1) for event in first] + [wire.raw(event, sequence=2) for event in amended]
+    moment = clock.now()
+    found = set()
+    for _ in range(3):
+        for batch in batches(log, r):
+            await wire.deliver_raw(batch)
+        async with db.tx() as tx:
+            problem = await load(tx, LIFE, moment)
+        found.add(solved(problem).to_bytes())
+        async with db.tx() as tx:
+            await tx.execute("TRUNCATE need, responder, lot, offer, assignment, refusal, change, unmet, outbox")
+            await tx.execute("TRUNCATE inbox_state")
+        # Any order between subjects; each subject's own events stay in theirs.
+        early, late = log[: len(first)], log[len(first) :]
+        r.shuffle(early)
+        r.shuffle(late)
+        log = early + late
+    assert len(found) == 1
+
+
+def batches(log, r):
+    at = 0
+    while at < len(log):
+        size = r.randint(1, 9)
+        yield log[at : at + size]
+        at += size
