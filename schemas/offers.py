@@ -58,9 +58,12 @@ class OfferDeclined(OfferState):
 
 
 class OfferExpired(OfferState):
-    """They did not answer in time."""
+    """They did not answer in time. `next_asked`: the next best person (or lot), one of another organisation because
+    several of this one were silent, or the dispatcher, who should decide because so many were."""
 
     type: ClassVar = "gotong.offer.expired.v1"
+
+    next_asked: Literal["person", "organisation", "dispatcher"] | None = None
 
 
 class OfferWithdrawn(OfferState):

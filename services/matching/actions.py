@@ -231,8 +231,10 @@ async def mark(tx: Tx, changes: Sequence[Change]) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- events
-def offer_event(offer: Row | dict[str, Any], need: Row, *, state: str, by: str, reason: str | None) -> OfferState:
-    """The event that tells this offer's new state."""
+def offer_event(
+    offer: Row | dict[str, Any], need: Row, *, state: str, by: str, reason: str | None, **more: Any
+) -> OfferState:
+    """The event that tells this offer's new state; `more`: what only that event has."""
     return _OFFERS[state](
         operation=offer["operation"],
         exercise=offer["exercise"],
@@ -252,6 +254,7 @@ def offer_event(offer: Row | dict[str, Any], need: Row, *, state: str, by: str, 
         cost=offer["cost"],
         by=by,
         reason=reason,
+        **more,
     )
 
 
@@ -377,8 +380,9 @@ async def close_offers(
     *,
     by: str,
     reason: str | None = None,
+    **more: Any,
 ) -> None:
-    """End these open offers, whose needs are held, without a yes."""
+    """End these open offers, whose needs are held, without a yes; `more`: what only that event has."""
     if not offers:
         return
     await tx.execute(
@@ -394,7 +398,7 @@ async def close_offers(
     for offer in offers:
         need = held[offer["need_id"]]
         need.touched.append((offer["responder_id"] or offer["lot_id"], 0))
-        need.events.append(offer_event(offer, need.row, state=state, by=by, reason=reason))
+        need.events.append(offer_event(offer, need.row, state=state, by=by, reason=reason, **more))
         asked[need.need_id] = asked.get(need.need_id, 0) + offer["quantity"]
     for need_id, quantity in asked.items():
         held[need_id].move(f"offer {state}", asked=-quantity)

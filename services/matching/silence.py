@@ -74,7 +74,9 @@ async def _expire(
             # Those who were asked together with the last say no more than one of them would.
             most_in_all=settings.silent_in_all + len(offers) - 1,
         )
-        await actions.close_offers(tx, held, some, "expired", by="system:timer", reason=UNANSWERED[level])
+        await actions.close_offers(
+            tx, held, some, "expired", by="system:timer", reason=UNANSWERED[level], next_asked=level
+        )
         sources = [offer["responder_id"] or offer["lot_id"] for offer in some]
         await actions.remember_refusal(tx, need.need_id, sources, "expired", settings)
         if others and silent[organisation] >= settings.silent_of_one:
