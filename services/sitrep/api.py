@@ -10,11 +10,12 @@ from fastapi.responses import Response, StreamingResponse
 from services.runtime.auth import Caller
 from services.runtime.http import database
 from services.runtime.problems import DomainError, Fault, NotFound, responses
-from services.sitrep import api_tables, asking, reporting, stream
+from services.sitrep import api_features, api_tables, asking, reporting, stream
 from services.sitrep.asking import EXACT_FOR
 
 router = APIRouter(tags=["sitrep"])
 router.include_router(api_tables.router)
+router.include_router(api_features.router)
 
 
 class NotAcceptable(DomainError):
@@ -53,7 +54,9 @@ async def get_sitrep(
     scope = asking.scope_of(actor, operation, area)
     async with database(request, "sitrep").tx() as tx:
         position = await asking.position_of(tx, as_of, operation)
-        report = await reporting.document(tx, position, scope, exact=actor.role in EXACT_FOR)
+        report = await reporting.document(
+            tx, position, scope, exact=actor.role in EXACT_FOR, veiled=actor.role == "partner"
+        )
     return asking.tagged(request, reporting.rendered(report, form, lang), reporting.MEDIA_TYPES[form], lang=lang)
 
 
@@ -69,12 +72,15 @@ async def get_stream(
     types: Annotated[str | None, Query(max_length=4000, description="Event types, parted by commas")] = None,
     bbox: Annotated[str | None, Query(max_length=200, description="west,south,east,north in WGS 84")] = None,
     operation: Annotated[str | None, Query(max_length=64)] = None,
+    area: asking.AreaWanted = None,
 ) -> Response:
     """`id` is the position in the log, `event` the type, `data` the CloudEvent as JSON.
 
     Send `Last-Event-ID` to go on where you were; an id outside the log is answered with one `reset` event, after which
     new events follow. Without it the stream begins with what comes next. The public sees open topics only, partners
-    those of class partner as well. With `bbox` come events that have a place, or belong to a need or incident with one.
+    those of class partner as well, without what is protected. The stream ends when the token runs out. With `area`
+    come events that name an area within it; with `bbox` those that have a place, or belong to a need or incident with
+    one.
     """
     if operation is not None and actor.role in EXACT_FOR:
         actor.require_operation(operation)
@@ -83,9 +89,11 @@ async def get_stream(
         types=tuple(sorted({name.strip() for name in types.split(",") if name.strip()})) if types else None,
         bbox=asking.bbox_of(bbox),
         operations=(operation,) if operation is not None else (actor.operations or None),
+        unprotected=actor.role not in ("operator", "auditor", "admin"),
+        areas=asking.scope_of(actor, operation, area).area_codes(),
     )
     watcher = stream.tailer(request.app, database(request, "sitrep")).watcher(
-        wanted, request.headers.get("last-event-id")
+        wanted, request.headers.get("last-event-id"), asking.expires_at(request)
     )
     return StreamingResponse(
         watcher.chunks(),

@@ -76,6 +76,40 @@ async def get_gaps(
     return _table(request, who.gaps(found, operation, lang, exact=exact, country=country, phase=phase), format, hxl=hxl)
 
 
+@router.get(
+    "/v1/sitreps/history",
+    summary="What authorities stated, by day or month and area",
+    responses=responses(NotFound) | _TABLE,
+)
+async def get_history(
+    request: Request,
+    actor: Caller,
+    operation: asking.Operation = None,
+    area: asking.AreaWanted = None,
+    as_of: asking.AsOf = None,
+    by: Literal["day", "month"] = "month",
+    level: Literal["province", "regency"] = "province",
+    format: TableFormat = "csv",
+    hxl: Annotated[bool, Query(description="A row of HXL tags under the heading")] = False,
+) -> Response:
+    """Of each area, day and file the latest statement counts. Days are cut in the operation's zone (without an
+    operation in that of Jakarta)."""
+    actor.require("operator", "partner", "auditor")
+    scope = asking.scope_of(actor, operation, area)
+    async with database(request, "sitrep").tx() as tx:
+        position = await asking.position_of(tx, as_of, operation)
+        zones = {line.operation_id: line.timezone for line in await reporting.operations_at(tx, position)}
+        sheet = await who.history(
+            tx,
+            position,
+            scope,
+            by=by,
+            level=1 if level == "province" else 2,
+            timezone=zones.get(operation or "", "Asia/Jakarta"),
+        )
+    return _table(request, sheet, format, hxl=hxl)
+
+
 def _table(request: Request, sheet: who.Sheet, form: TableFormat, *, hxl: bool) -> Response:
     if form == "json":
         content, media_type = orjson.dumps({"rows": who.as_rows(sheet)}), "application/json"

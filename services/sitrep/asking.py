@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
+import jwt
 from fastapi import Query, Request
 from fastapi.responses import Response
 
@@ -16,6 +17,7 @@ from services.runtime.auth import Actor
 from services.runtime.db import Tx
 from services.runtime.problems import Fault, Invalid, NotFound
 from services.sitrep import log
+from services.sitrep.document import instant as instant_text
 from services.sitrep.domain import Scope
 
 EXACT_FOR = ("operator", "partner", "auditor", "admin")
@@ -24,6 +26,20 @@ EXACT_FOR = ("operator", "partner", "auditor", "admin")
 Operation = Annotated[str | None, Query(max_length=64, description="Without it: all live operations")]
 AreaWanted = Annotated[str | None, Query(alias="area", max_length=60, description="`scheme:code`, and all within it")]
 AsOf = Annotated[str | None, Query(max_length=40, description="RFC 3339 with a zone; without it: now")]
+
+
+def stamp() -> str | None:
+    """Now, as answers write it."""
+    return instant_text(clock.now())
+
+
+def expires_at(request: Request) -> datetime | None:
+    """When the token of this request, which was found good, runs out; None without a token."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        return None
+    claims = jwt.decode(token.strip(), options={"verify_signature": False})
+    return datetime.fromtimestamp(float(claims["exp"]), UTC)
 
 
 async def position_of(tx: Tx, as_of: str | None, operation: str | None) -> int:

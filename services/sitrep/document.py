@@ -14,6 +14,7 @@ from uuid import UUID
 from schemas import vocabulary
 from schemas.values import STANDING
 from services.sitrep import tally
+from services.sitrep.areas import canonical, coarse
 from services.sitrep.bands import band
 from services.sitrep.domain import DAMAGE, EVIDENCE, PEOPLE, IncidentView, OperationView, Scope, SiteView
 from services.sitrep.tally import Sums, Tally, name, parts
@@ -202,11 +203,11 @@ def _oldest(ages: Mapping[str | int, int]) -> int | None:
     return max(tally.OLD_H if age == tally.OLD else int(age) for age in ages)
 
 
-def report(found: Found, scope: Scope, *, exact: bool) -> dict[str, Any]:
+def report(found: Found, scope: Scope, *, exact: bool, veiled: bool = False) -> dict[str, Any]:
     """The report as a document that JSON can hold; every rendering is made from it and from nothing else.
 
     `exact` False is the public form: bands for every count, no incident, post or organisation by itself, areas no
-    finer than a regency.
+    finer than a regency. `veiled`: of what is protected nothing is said but that it is there.
     """
 
     def n(count: int) -> Told:
@@ -295,7 +296,7 @@ def report(found: Found, scope: Scope, *, exact: bool) -> dict[str, Any]:
         "coverage": _coverage(found, n, exact=exact),
     }
     if exact:
-        document |= _inner(found)
+        document |= _inner(found, veiled=veiled)
         document["sources"] = "/v1/sitreps/sources?" + "&".join(
             f"{key}={value}"
             for key, value in (
@@ -342,25 +343,6 @@ def _need(line: NeedLine, n: Callable[[int], Told]) -> dict[str, Any]:
         **{amount: n(line.amounts[amount]) for amount in AMOUNTS},
         "evidence": {level: n(count) for level, count in line.evidence.items()},
     }
-
-
-@cache
-def canonical(admin: str | None) -> str | None:
-    """An area's code in Kemendagri's scheme where it has one of the same extent, so that one area is one line."""
-    return None if admin is None else vocabulary.to_scheme(admin, "kemendagri") or admin
-
-
-@cache
-def coarse(admin: str | None) -> str | None:
-    """The regency that an area code lies in: what the public is told."""
-    admin = canonical(admin)
-    if admin is None:
-        return None
-    area = vocabulary.area(*vocabulary.split(admin))
-    while area is not None and area.level > 2 and area.parent is not None:
-        scheme, code = vocabulary.split(area.parent) if ":" in area.parent else (area.scheme, area.parent)
-        area = vocabulary.area(scheme, code)
-    return str(area) if area is not None else None
 
 
 def by_area(found: Found, *, exact: bool) -> dict[str | None, Sums]:
@@ -428,7 +410,7 @@ def _coverage(found: Found, n: Callable[[int], Told], *, exact: bool) -> list[di
     return lines
 
 
-def _inner(found: Found) -> dict[str, Any]:
+def _inner(found: Found, *, veiled: bool) -> dict[str, Any]:
     """What only those who work with it are told: single incidents, posts, organisations, who says what, the map."""
     sums = found.sums
     who: dict[tuple[str, str], dict[str, int]] = {}
@@ -458,22 +440,7 @@ def _inner(found: Found) -> dict[str, Any]:
             for figure in PEOPLE
             if len(set(said.get(figure, {}).values())) > 1 or len(said.get(figure, {})) > 1
         },
-        "incidents": [
-            {
-                "id": str(line.incident_id),
-                "title": line.title,
-                "hazard": line.hazard,
-                "severity": line.severity,
-                "evidence": line.evidence,
-                "admin": line.admin,
-                "place": line.place,
-                "operation": line.operation,
-                "reports": line.reports,
-                "people": {figure: getattr(line, figure) for figure in PEOPLE},
-                "updated_at": instant(line.updated_at),
-            }
-            for line in found.top
-        ],
+        "incidents": [_incident(line, veiled=veiled) for line in found.top],
         "posts": [
             {
                 "id": str(post.site_id),
@@ -493,6 +460,25 @@ def _inner(found: Found) -> dict[str, Any]:
             {"cell": cell, "incidents_open": sum(counts.values()), "severity": max(int(level) for level in counts)}
             for cell, counts in sorted(cells.items())
         ],
+    }
+
+
+def _incident(line: IncidentView, *, veiled: bool) -> dict[str, Any]:
+    # Which class it is, a count or a hazard could be the harm itself.
+    hidden = veiled and line.sensitivity is not None
+    return {
+        "id": str(line.incident_id),
+        "title": None if hidden else line.title,
+        "hazard": None if hidden else line.hazard,
+        "severity": line.severity,
+        "evidence": line.evidence,
+        "admin": coarse(line.admin) if line.sensitivity is not None else line.admin,
+        "place": None if line.sensitivity is not None else line.place,
+        "operation": line.operation,
+        "reports": None if hidden else line.reports,
+        "people": {figure: None if hidden else getattr(line, figure) for figure in PEOPLE},
+        "protected": line.sensitivity is not None,
+        "updated_at": instant(line.updated_at),
     }
 
 

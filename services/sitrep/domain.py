@@ -119,15 +119,22 @@ class ReportView:
     admin_sequence: int = -1
     incident_id: UUID | None = None
     link_sequence: int = -1
-    # What it says of people and who says so; `statement`: area, day and file of a row of an official file.
+    # What it says, who says so, and in which file or channel.
     said_by: str | None = None
-    statement: str | None = None
     observed_at: datetime | None = None
     affected: int | None = None
     displaced: int | None = None
     injured: int | None = None
     dead: int | None = None
     missing: int | None = None
+    origin: str | None = None
+    sensitivity: str | None = None
+    houses_heavy: int | None = None
+    houses_moderate: int | None = None
+    houses_light: int | None = None
+    houses_flooded: int | None = None
+    houses_damaged: int | None = None
+    public_facilities_damaged: int | None = None
 
 
 def report_after(view: ReportView, entry: Entry) -> ReportView:
@@ -137,7 +144,7 @@ def report_after(view: ReportView, entry: Entry) -> ReportView:
     if sequence > view.operation_sequence:
         view = replace(view, operation=entry.operation, exercise=entry.exercise, operation_sequence=sequence)
     if isinstance(event, ReportReceived):
-        view = replace(view, received_at=entry.time, **_said(event))
+        view = replace(view, received_at=entry.time, sensitivity=event.sensitivity, **_said(event))
     if isinstance(event, ReportRetracted):
         view = replace(view, retracted=True)
     if isinstance(event, ReportReceived | ReportPlaced) and sequence > view.admin_sequence:
@@ -151,17 +158,16 @@ def report_after(view: ReportView, entry: Entry) -> ReportView:
 
 
 def _said(event: ReportReceived) -> dict[str, Any]:
-    """The report's figures of people, with who says so; nothing where it names none."""
+    """The report's figures, with who says so; nothing where it names none."""
     figures = {name: getattr(event.people, name, None) for name in PEOPLE}
+    figures |= {name: getattr(event.damage, name, None) for name in DAMAGE}
     if all(count is None for count in figures.values()):
         return {}
-    statement = None
     if event.reporter_kind == "official":
-        by, area = "official", event.location.admin if event.location is not None else None
-        statement = f"{area}|{event.observed_at:%Y-%m-%d}|{event.origin}"
+        by = "official"
     else:
         by = "organisation" if event.origin.startswith("/partners/") else "public"
-    return {"said_by": by, "statement": statement, "observed_at": event.observed_at, **figures}
+    return {"said_by": by, "observed_at": event.observed_at, "origin": event.origin, **figures}
 
 
 EVIDENCE = ("reported", "corroborated", "field_checked", "official")

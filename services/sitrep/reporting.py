@@ -31,10 +31,12 @@ _RENDER: dict[Format, Callable[[dict[str, Any], Lang], bytes]] = {
 }
 
 
-async def document(tx: Tx, position: int, scope: Scope, *, exact: bool, since: int | None = None) -> dict[str, Any]:
+async def document(
+    tx: Tx, position: int, scope: Scope, *, exact: bool, veiled: bool = False, since: int | None = None
+) -> dict[str, Any]:
     """The report at this position as a document. `since`: the position it is compared with; None: that of a day
     before."""
-    return report(await found_at(tx, position, scope, since), scope, exact=exact)
+    return report(await found_at(tx, position, scope, since), scope, exact=exact, veiled=veiled)
 
 
 async def found_at(tx: Tx, position: int, scope: Scope, since: int | None = None) -> Found:

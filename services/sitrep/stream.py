@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -20,6 +22,7 @@ from fastapi import FastAPI
 
 from schemas.event import Meta
 from schemas.topics import read_by
+from services.runtime import clock
 from services.runtime.cloudevents import Envelope
 from services.runtime.db import Database, Row, Tx, is_transient
 from services.sitrep import log as event_log
@@ -35,6 +38,7 @@ POLL_S = 1.0
 """How long the tailer relies on NOTIFY alone; a lost one costs at most this."""
 COMMENT_S = 15.0
 _COMMENT = b": still here\n\n"
+_EXPIRED = b": the token has expired; come back with a new one and the last id\n\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +46,15 @@ class Filter:
     """What a watcher may see and wants to see. None: everything.
 
     `bbox` (west, south, east, north) takes events with a place inside; west above east crosses the antimeridian.
+    `unprotected`: nothing of what is protected. `areas`: the codes of an area, and the beginnings of those within it.
     """
 
     topics: tuple[str, ...]
     types: tuple[str, ...] | None = None
     bbox: tuple[float, float, float, float] | None = None
     operations: tuple[str, ...] | None = None
+    unprotected: bool = False
+    areas: tuple[tuple[str, ...], tuple[str, ...]] | None = None
 
     def takes(self, row: Row) -> bool:
         """Whether this row of the log passes."""
@@ -56,6 +63,10 @@ class Filter:
         if self.types is not None and row["type"] not in self.types:
             return False
         if self.operations is not None and row["operation"] not in self.operations:
+            return False
+        if self.unprotected and _PROTECTED in row["data"]:
+            return False
+        if self.areas is not None and not self._within(row["data"]):
             return False
         if self.bbox is None:
             return True
@@ -66,6 +77,17 @@ class Filter:
         west, south, east, north = self.bbox
         between = west <= lon <= east if west <= east else lon >= west or lon <= east
         return between and south <= lat <= north
+
+    def _within(self, data: bytes) -> bool:
+        assert self.areas is not None
+        found = _ADMIN.search(data)
+        code = found[1].decode() if found else ""
+        return code in self.areas[0] or code.startswith(self.areas[1])
+
+
+_PROTECTED = b'"sensitivity":"'
+"""How an event that is protected says so: the field is left out or null elsewhere."""
+_ADMIN = re.compile(rb'"admin":"([^"]{1,60})"')
 
 
 def topics_for(role: str) -> tuple[str, ...]:
@@ -112,6 +134,7 @@ async def page(tx: Tx, wanted: Filter, after: int, up_to: int) -> tuple[list[Row
           AND ($4::text[] IS NULL OR type = ANY($4)) AND ($5::text[] IS NULL OR operation = ANY($5))
           AND ($6::float8 IS NULL OR (lat BETWEEN $7 AND $9
                AND CASE WHEN $6 <= $8::float8 THEN lon BETWEEN $6 AND $8 ELSE lon >= $6 OR lon <= $8 END))
+          AND ($10 OR data IS NULL OR position($11::bytea in data) = 0)
         ORDER BY position LIMIT {PAGE}
         """,
         after,
@@ -123,17 +146,21 @@ async def page(tx: Tx, wanted: Filter, after: int, up_to: int) -> tuple[list[Row
         south,
         east,
         north,
+        not wanted.unprotected,
+        _PROTECTED,
     )
-    return rows, rows[-1]["position"] if len(rows) == PAGE else end
+    passing = rows if wanted.areas is None else [row for row in rows if wanted.takes(row)]
+    return passing, rows[-1]["position"] if len(rows) == PAGE else end
 
 
 class Watcher:
     """One open stream."""
 
-    __slots__ = ("_behind", "_last_id", "_queue", "_tailer", "_wake", "wanted")
+    __slots__ = ("_behind", "_ends_at", "_last_id", "_queue", "_tailer", "_wake", "wanted")
 
-    def __init__(self, tailer: Tailer, wanted: Filter, last_id: str | None) -> None:
+    def __init__(self, tailer: Tailer, wanted: Filter, last_id: str | None, ends_at: datetime | None) -> None:
         self.wanted = wanted
+        self._ends_at = ends_at
         self._tailer = tailer
         self._last_id = last_id
         self._queue: deque[tuple[int, bytes]] = deque()
@@ -175,12 +202,15 @@ class Watcher:
                     if not self._queue:
                         self._wake.clear()
                         try:
-                            async with asyncio.timeout(COMMENT_S):
+                            async with asyncio.timeout(self._patience_s()):
                                 await self._wake.wait()
                         except TimeoutError:
                             yield _COMMENT
                         if not tailer.running:
                             return  # the client comes back with its Last-Event-ID and starts a new one
+                        if self._expired():
+                            yield _EXPIRED
+                            return
                         continue
                     gathered = b""
                     while self._queue:
@@ -188,10 +218,21 @@ class Watcher:
                         if position > at:
                             at = position
                             gathered += chunk
+                    if gathered and self._expired():
+                        yield _EXPIRED
+                        return
                     if gathered:
                         yield gathered
         finally:
             tailer.leave(self)
+
+    def _expired(self) -> bool:
+        return self._ends_at is not None and clock.now() >= self._ends_at
+
+    def _patience_s(self) -> float:
+        if self._ends_at is None:
+            return COMMENT_S
+        return max(0.0, min(COMMENT_S, (self._ends_at - clock.now()).total_seconds()))
 
     def _start(self, head: int) -> tuple[int, bool]:
         """The position after which to begin, and whether the client has to be told that its own is not in the log."""
@@ -222,8 +263,9 @@ class Tailer:
         self._task: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
 
-    def watcher(self, wanted: Filter, last_id: str | None) -> Watcher:
-        return Watcher(self, wanted, last_id)
+    def watcher(self, wanted: Filter, last_id: str | None, ends_at: datetime | None = None) -> Watcher:
+        """`ends_at`: when the token's time is over, and the stream with it."""
+        return Watcher(self, wanted, last_id, ends_at)
 
     @property
     def running(self) -> bool:

@@ -118,13 +118,20 @@ class ReportVersion(SQLModel, table=True):
     incident_id: UUID | None = None
     link_sequence: int = _count()
     said_by: str | None = None
-    statement: str | None = None
     observed_at: datetime | None = _instant(nullable=True)
     affected: int | None = None
     displaced: int | None = None
     injured: int | None = None
     dead: int | None = None
     missing: int | None = None
+    origin: str | None = None
+    sensitivity: str | None = None
+    houses_heavy: int | None = None
+    houses_moderate: int | None = None
+    houses_light: int | None = None
+    houses_flooded: int | None = None
+    houses_damaged: int | None = None
+    public_facilities_damaged: int | None = None
 
 
 class IncidentVersion(SQLModel, table=True):

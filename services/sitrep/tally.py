@@ -10,12 +10,12 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import h3
 import orjson
 
+from services.sitrep.areas import coarse
 from services.sitrep.domain import (
     DAMAGE,
     PEOPLE,
@@ -151,6 +151,7 @@ def of_report(view: ReportView, incident: IncidentView | None, now: datetime | N
     if view.received_at is None:
         return None
     admin = view.admin or (incident.admin if incident is not None else None)
+    admin = _area(admin, view.sensitivity or (incident.sensitivity if incident is not None else None))
     operation, exercise = (view.operation, view.exercise)
     if incident is not None:
         operation, exercise = incident.operation, incident.exercise
@@ -172,8 +173,12 @@ def rank(view: IncidentView) -> Rank:
 
 
 def place_of(view: IncidentView) -> Place:
-    """Where an incident counts."""
-    return view.operation, view.exercise, view.admin
+    """Where an incident counts: a protected one in no finer area than its regency."""
+    return view.operation, view.exercise, _area(view.admin, view.sensitivity)
+
+
+def _area(admin: str | None, sensitivity: str | None) -> str | None:
+    return admin if sensitivity is None else coarse(admin)
 
 
 def of_incident(view: IncidentView, linked: Iterable[ReportView]) -> Added:
@@ -191,7 +196,7 @@ def of_incident(view: IncidentView, linked: Iterable[ReportView]) -> Added:
     if view.status == "open":
         sums[name("hazard", view.hazard or "other")] = 1
         sums[name("severity", str(view.severity))] = 1
-        if view.lon is not None and view.lat is not None:
+        if view.lon is not None and view.lat is not None and view.sensitivity is None:
             cell = h3.latlng_to_cell(view.lat, view.lon, CELL_RESOLUTION)
             sums[name("cell", cell, str(view.severity))] = 1
     return place_of(view), sums
@@ -209,35 +214,42 @@ def level_of(view: IncidentView, figure: str) -> str:
 def said(linked: Iterable[ReportView]) -> dict[tuple[str, str], int]:
     """What the authorities, organisations and people each say of one incident: (by whom, figure) -> count.
 
-    Official statements are those of one area and day each: the newest of each counts, and they are added. Of all
-    others the largest counts.
+    The rule is intake's: the largest counts; of authorities the latest statement of each area, day and file, the
+    largest of an area, and the areas added up.
     """
     found: dict[tuple[str, str], int] = {}
-    newest: dict[tuple[str, str], tuple[Any, str, int]] = {}
+    newest: dict[tuple[str, str | None, int, str | None], tuple[datetime, str, int]] = {}
     for view in linked:
-        if view.retracted or view.said_by is None:
+        if view.retracted or view.said_by is None or view.observed_at is None:
             continue
         for figure in PEOPLE:
             count = getattr(view, figure)
             if count is None:
                 continue
-            if view.said_by == "official" and view.statement is not None:
-                key = (figure, view.statement)
+            if view.said_by == "official":
+                key = (figure, view.admin, _day(view.observed_at), view.origin)
                 order = (view.observed_at, str(view.report_id), count)
                 newest[key] = max(newest.get(key, order), order)
             else:
                 at = (view.said_by, figure)
                 found[at] = max(found.get(at, 0), count)
-    for (figure, _), (_, _, count) in newest.items():
+    areas: dict[tuple[str, str | None], int] = {}
+    for (figure, admin, _, _), (_, _, count) in newest.items():
+        areas[figure, admin] = max(areas.get((figure, admin), 0), count)
+    for (figure, _), count in areas.items():
         found["official", figure] = found.get(("official", figure), 0) + count
     return {key: count for key, count in found.items() if count}
 
 
+def _day(moment: datetime) -> int:
+    """The day in western Indonesia, where the disaster agency counts."""
+    return (int(moment.timestamp()) + 7 * 3600) // 86400
+
+
 def need_admin(need: NeedView | None, ledger: LedgerView | None, incident: IncidentView | None) -> str | None:
     """The area in which a need lies: its own, else its incident's."""
-    return (
-        (need.admin if need else None) or (ledger.admin if ledger else None) or (incident.admin if incident else None)
-    )
+    admin = (need and need.admin) or (ledger and ledger.admin) or (incident and incident.admin) or None
+    return _area(admin, (need and need.sensitivity) or (incident and incident.sensitivity) or None)
 
 
 def of_need(

@@ -10,16 +10,18 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from openpyxl import Workbook
 from openpyxl.styles import Font
 
 from schemas import vocabulary
 from schemas.vocabulary import Language
+from services.runtime.db import Tx
+from services.sitrep.areas import at_level
 from services.sitrep.bands import band
 from services.sitrep.document import AMOUNTS, Found, by_area, instant, need_lines
-from services.sitrep.domain import PEOPLE
+from services.sitrep.domain import DAMAGE, PEOPLE, Scope
 from services.sitrep.render.csvdoc import plain
 from services.sitrep.render.words import word
 from services.sitrep.standards import Phase, standards
@@ -259,3 +261,58 @@ def as_rows(sheet: Sheet) -> Sequence[Mapping[str, Any]]:
     """The rows by name."""
     names = [column for column, _ in sheet.columns]
     return [dict(zip(names, row, strict=True)) for row in sheet.rows]
+
+
+HISTORY = (
+    ("period", "#date+period"),
+    ("area_code", "#adm+code"),
+    ("area", "#adm+name"),
+    ("statements", "#meta+statements"),
+    *((figure, f"#affected+{figure}") for figure in PEOPLE),
+    *((figure, f"#impact+{figure}") for figure in DAMAGE),
+)
+
+
+async def history(
+    tx: Tx, position: int, scope: Scope, *, by: Literal["day", "month"], level: Literal[1, 2], timezone: str
+) -> Sheet:
+    """What authorities stated, by day or month and province or regency: of each area, day and file the latest
+    statement counts, whatever incident it was joined to. Days are cut in the operation's zone."""
+    codes = scope.area_codes()
+    names = (*PEOPLE, *DAMAGE)
+    rows = await tx.fetch(
+        f"""
+        SELECT to_char(day, '{"YYYY-MM-DD" if by == "day" else "YYYY-MM"}') AS period, admin,
+               count(*) AS statements, {", ".join(f"sum({figure})::bigint AS {figure}" for figure in names)}
+        FROM (
+            SELECT DISTINCT ON (r.admin, day, r.origin) r.*, (r.observed_at AT TIME ZONE $6)::date AS day
+            FROM report AS r LEFT JOIN incident AS i
+                 ON i.incident_id = r.incident_id AND i.from_position <= $1 AND i.until_position > $1
+            WHERE r.from_position <= $1 AND r.until_position > $1 AND r.said_by = 'official' AND NOT r.retracted
+              AND CASE WHEN $2::text IS NOT NULL THEN coalesce(i.operation, r.operation) IS NOT DISTINCT FROM $2
+                       ELSE NOT coalesce(i.exercise, r.exercise)
+                            AND ($3::text[] IS NULL OR coalesce(i.operation, r.operation) = ANY($3)) END
+              AND ($4::text[] IS NULL OR r.admin = ANY($4) OR r.admin ^@ ANY($5::text[]))
+            ORDER BY r.admin, day, r.origin, r.observed_at DESC, r.received_at DESC, r.report_id
+        ) AS s GROUP BY 1, 2
+        """,
+        position,
+        scope.operation,
+        None if scope.allowed is None else list(scope.allowed),
+        None if codes is None else list(codes[0]),
+        None if codes is None else list(codes[1]),
+        timezone,
+    )
+    found: dict[tuple[str, str | None], list[int]] = {}
+    for row in rows:
+        sums = found.setdefault((row["period"], at_level(row["admin"], level)), [0] * (1 + len(names)))
+        for at, figure in enumerate(("statements", *names)):
+            sums[at] += row[figure] or 0
+    return Sheet(
+        "history",
+        HISTORY,
+        tuple(
+            (period, admin, _name(admin), *sums)
+            for (period, admin), sums in sorted(found.items(), key=lambda each: (each[0][0], each[0][1] or ""))
+        ),
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -375,3 +375,39 @@ async def test_a_redacted_payload_leaves_log_and_read_models_whichever_comes_fir
     await log.rebuild(db)
     assert {table: await rows_of(db, table) for table in projections.TABLES} == live
     assert b"dihapus kemudian" in await document(db, head, Scope())
+
+
+@pytest.mark.timeout(600)
+async def test_three_hundred_instants_of_a_replay_give_the_bytes_that_were_given_live(make_db, monkeypatch):
+    """Each in one of the formats, as the log grows with checkpoints made behind it, and again from the end."""
+    db = make_db("sitrep")
+    monkeypatch.setattr(checkpoints, "EVERY", 150)
+    chance = random.Random(300)
+    story = shuffled(list(Story(300).events(900)), 300)
+    live: list[tuple[datetime, Scope, str, str, bytes]] = []
+    at = 0
+    while at < len(story):
+        size = chance.randint(1, 5)
+        await append(db, story[at : at + size], size)
+        at += size
+        clock.shift(timedelta(minutes=chance.randint(1, 30)))
+        scope, form, lang = (
+            chance.choice(SCOPES),
+            chance.choice(list(reporting.MEDIA_TYPES)),
+            chance.choice(["id", "en"]),
+        )
+        instant = clock.now() - timedelta(seconds=1)  # between two appends, as anybody would ask
+        live.append((instant, scope, form, lang, await as_of(db, instant, scope, form, lang)))
+        if chance.random() < 0.1:
+            await checkpoints.keep_up(db)
+    assert len(live) >= 300
+    while await checkpoints.keep_up(db):
+        pass
+    for instant, scope, form, lang, expected in chance.sample(live, 300):
+        assert await as_of(db, instant, scope, form, lang) == expected, (instant, scope, form)
+
+
+async def as_of(db: Database, instant: datetime, scope: Scope, form: str, lang: str) -> bytes:
+    async with db.tx() as tx:
+        report = await reporting.document(tx, await log.position_at(tx, instant), scope, exact=True)
+    return reporting.rendered(report, form, lang)

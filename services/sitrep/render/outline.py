@@ -266,11 +266,11 @@ class _Writer:
                 (w("incident"), w("hazard"), w("severity"), w("evidence"), w("reports"), w("people")),
                 tuple(
                     (
-                        line["title"],
-                        self.hazard(line["hazard"] or "other"),
+                        line["title"] or w("protected"),
+                        self.hazard(line["hazard"] or "other") if line["title"] else "–",
                         w(str(line["severity"])),
                         w(line["evidence"]),
-                        number(line["reports"], self.lang),
+                        number(line["reports"], self.lang) if line["reports"] is not None else "–",
                         ", ".join(
                             f"{number(count, self.lang)} {w(name)}" for name, count in line["people"].items() if count
                         )

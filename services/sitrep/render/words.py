@@ -130,6 +130,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "Setiap angka dihitung dari peristiwa yang tercatat sampai posisi ini dan selalu dapat dihitung lagi.",
         "Every figure is counted from the events recorded up to this position and can be made again at any time.",
     ),
+    "protected": ("kejadian yang dilindungi", "a protected incident"),
     "no_area": ("tanpa kode wilayah", "without an area code"),
     "figure_reports": ("laporan", "reports"),
     "figure_incidents": ("kejadian", "incidents"),
