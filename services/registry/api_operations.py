@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from schemas import vocabulary
 from schemas.values import OperationId
 from services.registry.bodies import (
     OperationChange,
@@ -76,6 +77,36 @@ async def get_operation(request: Request, operation: OperationId) -> Response:
     if row is None:
         raise NotFound(f"there is no operation {operation}")
     return answer(shown_operation(row))
+
+
+@router.get("/operations/{operation}/statuses", responses=responses(NotFound))
+async def list_statuses(request: Request, operation: OperationId) -> Response:
+    """What the authorities declared, from the first to what is in force: since when, until when, by which decree, and
+    who noted it. A null status: none was in force from then on. Open to everybody."""
+    async with database(request, "registry").tx() as tx:
+        if not await tx.fetchval("SELECT true FROM operation WHERE id = $1", operation):
+            raise NotFound(f"there is no operation {operation}")
+        rows = await tx.fetch("SELECT * FROM declared_status WHERE operation = $1 ORDER BY at", operation)
+    shown = [
+        {"status": from_json(row["status"]), "at": timestamp(row["at"]), "by": row["by"], "reason": row["reason"]}
+        for row in rows
+    ]
+    return answer({"operation": operation, "statuses": shown, "links": []})
+
+
+@router.get("/sectors", responses=responses())
+async def list_sectors() -> Response:
+    """The sectors that organisations work in and lead: OCHA's, and Indonesia's eight with those that they cover."""
+    found = [
+        {
+            "scheme": sector.scheme,
+            "code": sector.code,
+            "label": {"id": sector.label_id, "en": sector.label_en},
+            "ocha": list(sector.ocha),
+        }
+        for sector in vocabulary.sectors()
+    ]
+    return answer({"sectors": found, "links": []})
 
 
 @router.patch("/operations/{operation}", responses=responses(NotFound, Conflict), openapi_extra=takes(OperationChange))

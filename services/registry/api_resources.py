@@ -8,14 +8,15 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
+from schemas import vocabulary
 from schemas.values import Code, OperationId
 from services.registry.actions import Outcome, Sender
-from services.registry.bodies import LotChange, LotOrder, Slug
-from services.registry.lot_writes import change_lot, lot_row, register_lots
+from services.registry.bodies import ArrivalOrder, LotChange, LotOrder, Slug
+from services.registry.lot_writes import change_lot, lot_row, register_lots, take_in
 from services.registry.pages import Cursor, Limit, answer, batch, ids, page
 from services.runtime.auth import Caller
 from services.runtime.cloudevents import timestamp
-from services.runtime.db import Row, Tx
+from services.runtime.db import Row, Tx, from_json
 from services.runtime.http import body_of, database, from_cursor, idempotency_key, parse, write_once
 from services.runtime.openapi import takes
 from services.runtime.problems import Conflict, NotFound, TooLarge, responses
@@ -128,6 +129,41 @@ async def patch_resource(request: Request, actor: Caller, lot_id: UUID) -> Respo
     return await write_once(database(request, "registry"), actor, key, body, what, work)
 
 
+@router.post("/resources/{lot_id}/arrive", responses=responses(NotFound, Conflict), openapi_extra=takes(ArrivalOrder))
+async def post_arrival(request: Request, actor: Caller, lot_id: UUID) -> Response:
+    """Say that a pledge has arrived, or a part of it: that much becomes a stock, the rest is still to come."""
+    actor.require("operator", "partner")
+    body = await body_of(request)
+    order = parse(body, ArrivalOrder)
+
+    async def work(tx: Tx) -> tuple[int, Any]:
+        pledge, stock = await take_in(tx, actor, lot_id, order)
+        return 200, {"pledge": shown_lot(pledge), "stock": shown_lot(stock)}
+
+    key = idempotency_key(request, actor)
+    what = f"POST /v1/resources/{lot_id}/arrive"
+    return await write_once(database(request, "registry"), actor, key, body, what, work)
+
+
+@router.get("/units", responses=responses())
+async def list_units() -> Response:
+    """The items with the units in which they may be told, their own first, and how many persons one is meant for."""
+    found = [
+        {
+            "item": item.code,
+            "label": {"id": item.label_id, "en": item.label_en},
+            "unit": item.unit,
+            "units": [
+                {"unit": unit, "factor": vocabulary.converted(item.code, 1, unit)}
+                for unit in vocabulary.units_of(item.code)
+            ],
+            "serves": vocabulary.serves(item.code),
+        }
+        for item in vocabulary.items().values()
+    ]
+    return answer({"items": found, "links": []})
+
+
 def shown_lot(row: Row) -> dict[str, Any]:
     names = ("lot_id", "kind", "item", "quantity", "unit", "organisation", "operation", "exercise", "status")
     return {name: row[name] for name in names} | {
@@ -138,4 +174,5 @@ def shown_lot(row: Row) -> dict[str, Any]:
         "external_id": row["external_id"],
         "made_at": timestamp(row["made_at"]),
         "updated_at": timestamp(row["updated_at"]),
+        **from_json(row["details"]),
     }

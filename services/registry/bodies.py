@@ -100,6 +100,10 @@ class CertificateClaim(BaseModel):
         return self
 
 
+def _skill_word(word: Any) -> Any:
+    return vocabulary.skill_of(word) or word if isinstance(word, str) else word
+
+
 def _best(skills: tuple[SkillClaim, ...]) -> tuple[SkillClaim, ...]:
     """Each skill once, with its highest level."""
     best: dict[str, SkillClaim] = {}
@@ -363,8 +367,31 @@ class LotPlace(BaseModel):
     place: Place | None = None
 
 
+class CrewOrder(BaseModel):
+    """Who must come with each unit of a vehicle or boat."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    skill: Annotated[Code, BeforeValidator(_skill_word)]
+    people: Annotated[int, Field(ge=1, le=1000)] = 1
+    level: Annotated[int, Field(ge=1, le=5)] = 1
+
+
+class KitPartOrder(BaseModel):
+    """What one kit holds of an item, in that item's unit."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    item: Item
+    quantity: Quantity
+
+
 class LotOrder(Order):
-    """A lot: a stock of one item at one place, vehicles, or a donor's pledge. `quantity` in the item's unit."""
+    """A lot: a stock of one item at one place, vehicles, or a donor's pledge.
+
+    `quantity` is in the item's unit, or in another `unit` that the table of conversions knows for this item. `crew`,
+    `seats` and `payload_kg` are of one vehicle, `contents` of one kit; `expected_at`: when a pledge should arrive.
+    """
 
     kind: Literal["stock", "vehicle", "pledge"] = "stock"
     item: Item
@@ -379,16 +406,55 @@ class LotOrder(Order):
     source: Source | None = None
     external_id: ExternalId | None = None
 
+    crew: Annotated[tuple[CrewOrder, ...], Field(max_length=20)] = ()
+    seats: Count | None = None
+    payload_kg: Count | None = None
+    contents: Annotated[tuple[KitPartOrder, ...], Field(max_length=50)] = ()
+    expected_at: AwareDatetime | None = None
+
     @model_validator(mode="after")
     def _in_its_unit(self) -> Self:
         unit = vocabulary.unit(self.item)
-        if self.unit and unit and self.unit != unit:
-            raise at("unit", f"{self.item} is counted in {unit}")
+        if self.unit and unit and vocabulary.converted(self.item, self.quantity, self.unit) is None:
+            raise at("unit", f"{self.item} is counted in {', '.join(vocabulary.units_of(self.item))}")
+        if self.quantity_counted > 1_000_000_000:
+            raise at("quantity", "that is more than there can be")
+        if self.crew and self.kind == "stock":
+            raise at("crew", "only vehicles and boats come with a crew; say kind vehicle")
+        if len({part.item for part in self.contents}) < len(self.contents):
+            raise at("contents", "each item of a kit is named once")
+        if any(part.item == self.item for part in self.contents):
+            raise at("contents", "a kit does not hold itself")
         return self
 
     @property
     def counted_in(self) -> str:
         return vocabulary.unit(self.item) or self.unit or "unit"
+
+    @property
+    def quantity_counted(self) -> int:
+        """The quantity in the unit in which the item is counted."""
+        if not self.unit or vocabulary.unit(self.item) is None:
+            return self.quantity
+        return vocabulary.converted(self.item, self.quantity, self.unit) or self.quantity
+
+    def details(self) -> dict[str, Any]:
+        """What is kept beside the columns, as JSON."""
+        told = self.model_dump(
+            mode="json", include={"crew", "seats", "payload_kg", "contents", "expected_at"}, exclude_defaults=True
+        )
+        serves = vocabulary.serves(self.item)
+        return told | ({"serves": serves} if serves is not None else {})
+
+
+class ArrivalOrder(Order):
+    """What has come of a pledge: so much, in the item's unit (all of it without `quantity`), perhaps elsewhere than was
+    said."""
+
+    quantity: Quantity | None = None
+    location: LotPlace | None = None
+    expires_at: AwareDatetime | None = None
+    reason: Reason | None = None
 
 
 class LotChange(Change):

@@ -9,12 +9,12 @@ from uuid import UUID
 from schemas.event import Event
 from schemas.resources import ResourceAdjusted, ResourceRegistered, ResourceWithdrawn
 from services.registry.actions import Outcome, Sender, exercises, masked, not_yours, unknown_operation
-from services.registry.bodies import LotChange, LotOrder
+from services.registry.bodies import ArrivalOrder, LotChange, LotOrder
 from services.registry.domain import source_of
 from services.runtime import clock, ids, outbox
 from services.runtime.auth import Actor
-from services.runtime.db import Row, Tx
-from services.runtime.problems import Forbidden, NotFound
+from services.runtime.db import Row, Tx, from_json, to_json
+from services.runtime.problems import Conflict, Fault, Forbidden, NotFound
 
 
 async def register_lots(tx: Tx, sender: Sender, orders: Sequence[LotOrder]) -> list[Outcome]:
@@ -40,14 +40,14 @@ async def register_lots(tx: Tx, sender: Sender, orders: Sequence[LotOrder]) -> l
     rows = await tx.fetch(
         """
         INSERT INTO lot (lot_id, source, external_id, kind, item, quantity, unit, lon, lat, place, organisation,
-                         operation, exercise, delivery_limit_km, expires_at, status, made_at, updated_at)
+                         operation, exercise, delivery_limit_km, expires_at, status, made_at, updated_at, details)
         SELECT lot_id, source, external_id, kind, item, quantity, unit, lon, lat, place, organisation, operation,
-               exercise, delivery_limit_km, expires_at, 'available', $16, $16
+               exercise, delivery_limit_km, expires_at, 'available', $16, $16, details
         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::float8[],
                     $9::float8[], $10::text[], $11::text[], $12::text[], $13::boolean[], $14::float8[],
-                    $15::timestamptz[]) WITH ORDINALITY
+                    $15::timestamptz[], $17::jsonb[]) WITH ORDINALITY
             AS t(lot_id, source, external_id, kind, item, quantity, unit, lon, lat, place, organisation, operation,
-                 exercise, delivery_limit_km, expires_at, nth)
+                 exercise, delivery_limit_km, expires_at, details, nth)
         ORDER BY nth ON CONFLICT (source, external_id) DO NOTHING RETURNING *
         """,
         [lot_id for _, lot_id, _, _, _ in fresh],
@@ -55,7 +55,7 @@ async def register_lots(tx: Tx, sender: Sender, orders: Sequence[LotOrder]) -> l
         [order.external_id for _, _, _, order, _ in fresh],
         [order.kind for _, _, _, order, _ in fresh],
         [order.item for _, _, _, order, _ in fresh],
-        [order.quantity for _, _, _, order, _ in fresh],
+        [order.quantity_counted for _, _, _, order, _ in fresh],
         [order.counted_in for _, _, _, order, _ in fresh],
         [order.location.lon for _, _, _, order, _ in fresh],
         [order.location.lat for _, _, _, order, _ in fresh],
@@ -66,6 +66,7 @@ async def register_lots(tx: Tx, sender: Sender, orders: Sequence[LotOrder]) -> l
         [order.delivery_limit_km for _, _, _, order, _ in fresh],
         [order.expires_at for _, _, _, order, _ in fresh],
         now,
+        [to_json(order.details()) for _, _, _, order, _ in fresh],
     )
     made = {row["lot_id"]: row for row in rows}
     repeats = [entry for entry in fresh if entry[1] not in made]
@@ -161,4 +162,66 @@ def lot_fields(row: Row) -> dict[str, Any]:
         "delivery_limit_km": row["delivery_limit_km"],
         "expires_at": row["expires_at"],
         "status": row["status"],
+        **from_json(row["details"]),
     }
+
+
+async def take_in(tx: Tx, actor: Actor, lot_id: UUID, order: ArrivalOrder) -> tuple[Row, Row]:
+    """Turn what has arrived of a pledge into a stock; the pledge with what is still to come, and the new stock.
+
+    Raises
+    ------
+    NotFound, Forbidden
+    Conflict
+        It is no pledge, or less was promised than has come.
+    """
+    row = await lot_row(tx, lot_id, actor, lock=True)
+    if row["kind"] != "pledge":
+        raise Conflict("only a pledge arrives; this is there already", [Fault("", "not a pledge")])
+    if row["status"] != "available" or row["quantity"] == 0:
+        raise Conflict("nothing of this pledge is still to come", [Fault("", "nothing is still to come")])
+    quantity = order.quantity or row["quantity"]
+    if quantity > row["quantity"]:
+        reason = f"only {row['quantity']} are still to come; enter what came beyond that as a stock of its own"
+        raise Conflict(reason, [Fault("/quantity", reason)])
+    now = clock.now()
+    left = row["quantity"] - quantity
+    details = {name: value for name, value in from_json(row["details"]).items() if name != "expected_at"}
+    at = order.location
+    stock = await tx.fetchrow(
+        """
+        INSERT INTO lot (lot_id, kind, item, quantity, unit, lon, lat, place, organisation, operation, exercise,
+                         delivery_limit_km, expires_at, status, made_at, updated_at, details)
+        SELECT $2, 'stock', item, $3, unit, coalesce($4, lon), coalesce($5, lat), coalesce($6, place), organisation,
+               operation, exercise, delivery_limit_km, coalesce($7, expires_at), 'available', $8, $8, $9
+        FROM lot WHERE lot_id = $1 RETURNING *
+        """,
+        lot_id,
+        ids.uuid7(),
+        quantity,
+        at.lon if at else None,
+        at.lat if at else None,
+        masked(at.place) if at else None,
+        order.expires_at,
+        now,
+        to_json(details | {"pledge_id": str(lot_id)}),
+    )
+    pledge = await tx.fetchrow(
+        "UPDATE lot SET quantity = $2::bigint, updated_at = $3, "
+        "status = CASE WHEN $2::bigint = 0 THEN 'withdrawn' ELSE status END WHERE lot_id = $1 RETURNING *",
+        lot_id,
+        left,
+        now,
+    )
+    assert stock is not None and pledge is not None
+    reason = masked(order.reason) or "arrived"
+    model = ResourceAdjusted if left else ResourceWithdrawn
+    # The pledge first: whoever reads both topics' events in order never counts the goods twice.
+    await outbox.append(
+        tx,
+        [
+            model(**lot_fields(pledge), by=actor.name, reason=reason),
+            ResourceRegistered(**lot_fields(stock), by=actor.name, reason=reason),
+        ],
+    )
+    return pledge, stock

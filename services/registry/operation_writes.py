@@ -55,8 +55,22 @@ async def open_operation(tx: Tx, order: OperationOrder, by: str) -> Row:
     )
     if row is None:
         raise Conflict(f"there is an operation {order.id} already", [Fault("/id", "taken")])
+    if row["status"] is not None:
+        await _declared(tx, row, by, None)
     await outbox.append(tx, [OperationOpened(**operation_fields(row), by=by)])
     return row
+
+
+async def _declared(tx: Tx, row: Row, by: str, reason: str | None) -> None:
+    """Note what is declared now: whoever asks later what was in force on a day finds it here."""
+    await tx.execute(
+        "INSERT INTO declared_status (operation, status, at, by, reason) VALUES ($1, $2, $3, $4, $5)",
+        row["id"],
+        row["status"] if row["status"] is None else to_json(from_json(row["status"])),
+        row["updated_at"],
+        by,
+        reason,
+    )
 
 
 async def change_operation(tx: Tx, operation: str, change: OperationChange, by: str) -> Row:
@@ -114,6 +128,8 @@ async def change_operation(tx: Tx, operation: str, change: OperationChange, by: 
         now,
     )
     assert updated is not None
+    if "status" in changed:
+        await _declared(tx, updated, by, masked(change.reason))
     model = OperationClosed if closing else OperationUpdated
     await outbox.append(tx, [model(**operation_fields(updated), by=by, reason=masked(change.reason))])
     return updated

@@ -19,8 +19,11 @@ from services.matching.handlers import consumer as matching
 from services.matching.planner import Scope, plan_once
 from services.matching.settings import MatchingSettings
 from services.runtime import clock
+from services.runtime.cloudevents import headers
 from services.runtime.db import Database
-from tests.conftest import Wire, bearer, emitted
+from services.runtime.journal import meta_of
+from services.runtime.quarantine import Raw
+from tests.conftest import Wire, bearer
 
 DESK = bearer("operator", "posko", hours=9000)
 FIELD = bearer("field", "lapangan", hours=9000)
@@ -65,16 +68,27 @@ class Matching:
 
     async def feed(self) -> int:
         """Deliver what the registry has said since; returns how many events that were."""
-        events = (await emitted(self.registry))[self.fed :]
-        self.fed += len(events)
-        await self.wire.deliver_raw(
-            [
-                self.wire.raw(event, id=event.meta.id, sequence=event.meta.sequence, source=event.meta.source)
-                for event in events
-                if event.topic in matching.topics
-            ]
-        )
-        return len(events)
+        count = 0
+        while True:
+            async with self.registry.tx() as tx:
+                rows = await tx.fetch(
+                    "SELECT *, '/gotong/test/registry' AS source FROM outbox WHERE position > $1 "
+                    "ORDER BY position LIMIT 500",
+                    self.fed,
+                )
+            if not rows:
+                return count
+            self.fed = rows[-1]["position"]
+            count += len(rows)
+            raws = [
+                Raw(
+                    row["topic"], 0, row["position"], row["key"].encode(),
+                    tuple(headers(meta_of(row), row["key"])), row["payload"],
+                )
+                for row in rows
+                if row["topic"] in matching.topics
+            ]  # fmt: skip
+            await self.wire.deliver_raw(raws)
 
     async def need(
         self, skill: str, *, certificates: tuple[str, ...] = (), start: datetime | None = None, hours: float = 6
