@@ -60,7 +60,10 @@ async def ticket_told(tx: Tx, report: dict[str, Any], language: str | None) -> d
     if incident is not None:
         answer["incident"] = {
             "id": str(incident["incident_id"]),
-            "title": incident["title"],
+            # The title is another's words: of something protected nobody learns them by having reported nearby.
+            "title": incident["title"]
+            if incident["sensitivity"] is None
+            else domain.coarse_title(None, domain.coarse_area(incident["admin"])),
             "status": incident["status"],
         }
     return answer

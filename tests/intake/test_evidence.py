@@ -294,6 +294,9 @@ async def test_what_is_protected_is_coarse_for_the_public_and_partners_and_bears
             assert said["admin"] == "kemendagri:31.75" and said["hazard"] is None and said["people"]["injured"] is None
             assert not {"sensitivity", "facts", "linked_reports", "place"} & set(said)
             assert text not in str(shown) and "sexual" not in str(shown)
+    [ticket] = [report["ticket"] for report in await stored_reports(db)]
+    told = await read(client, f"/v1/tickets/{ticket}")
+    assert told["incident"]["title"] == title_of(alone) and text not in str(told)
     # Nor is it found by asking with small boxes, or by its hazard.
     near = f"{PLACE['lon'] - 0.001},{PLACE['lat'] - 0.001},{PLACE['lon'] + 0.001},{PLACE['lat'] + 0.001}"
     assert (await read(client, f"/v1/incidents?bbox={near}"))["features"] == []
@@ -325,6 +328,16 @@ async def test_an_operator_protects_an_incident_with_its_needs_and_no_rule_takes
     await act(client, path, {"sensitivity": "conflict", "reason": "they came back"})
     await act(client, f"/v1/needs/{need}/confirm", {"received": "no", "reason": "nobody came"})
     assert (await emitted(db, DeliveryDisputed))[-1].sensitivity == "conflict"
+
+
+async def stored_reports(db: Database) -> list[Any]:
+    async with db.tx() as tx:
+        return await tx.fetch("SELECT * FROM report ORDER BY seq")
+
+
+def title_of(feature: dict[str, Any]) -> str:
+    title: str = feature["properties"]["title"]
+    return title
 
 
 # Triage and what waits
