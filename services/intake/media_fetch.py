@@ -7,16 +7,18 @@ is opened only on hosts that are the provider's own or that the settings name, a
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 import orjson
 
 from services.channels.settings import ChannelSettings
+from services.intake.fetching import NotFetched, fetch
 from services.intake.media import Refused, clean
 from services.intake.media_writes import forget_unnamed, keep, refuse, sweep
 from services.intake.settings import IntakeSettings
@@ -29,17 +31,12 @@ TRIES = 8
 _AT_ONCE = 4
 _POLL_S = 2.0
 _TIMEOUT_S = 30.0
-_REDIRECTS = 3
 _FIRST_PAUSE = timedelta(seconds=15)
 _HOSTS = {
     "twilio": ("twilio.com", "twiliocdn.com"),
     "whatsapp": ("facebook.com", "fbsbx.com", "fbcdn.net", "whatsapp.net"),
     "kobo": ("kobotoolbox.org",),
 }
-
-
-class _NotFetched(Exception):
-    """An address did not give the file; the text says why, and holds no address: that of a message is its sender's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +97,12 @@ async def _try(db: Database, fetcher: Fetcher, row: Row, reference: bytes | None
             raise Refused("its address was taken away")
         raw = await _fetched(fetcher, row["source"], reference.decode())
         content = await asyncio.to_thread(clean, raw)
-    except Refused as fault:
-        async with db.tx() as tx:
-            await refuse(tx, media_id, str(fault))
-        return
-    except _NotFetched as fault:
+    except (Refused, NotFetched) as fault:
         log.warning("media %s of %s: %s", media_id, row["source"], fault)
+        final = isinstance(fault, Refused) or fault.final
         async with db.tx() as tx:
-            if row["tries"] + 1 >= TRIES:
-                await refuse(tx, media_id, f"given up after {TRIES} tries: {fault}")
+            if final or row["tries"] + 1 >= TRIES:
+                await refuse(tx, media_id, str(fault) if final else f"given up after {TRIES} tries: {fault}")
             else:
                 await tx.execute("UPDATE media SET reason = $2 WHERE media_id = $1", media_id, str(fault)[:500])
         return
@@ -123,24 +117,23 @@ async def _fetched(fetcher: Fetcher, source: str, reference: str) -> bytes:
 
     Raises
     ------
-    _NotFetched, Refused
-        It cannot be had now; it is not to be had at all.
+    NotFetched
+        It cannot be had.
     """
     channels = fetcher.channels
     if source == "twilio":
-        login = (channels.twilio_account, channels.twilio_token.get_secret_value())
-        auth = httpx.BasicAuth(*login) if all(login) else None
-        return await _get(fetcher, reference, source, channels.twilio_url, auth=auth)
+        login = f"{channels.twilio_account}:{channels.twilio_token.get_secret_value()}"
+        basic = {"Authorization": "Basic " + base64.b64encode(login.encode()).decode()} if len(login) > 1 else {}
+        return await _get(fetcher, reference, source, channels.twilio_url, basic)
     if source == "whatsapp":
         bearer = {"Authorization": f"Bearer {channels.whatsapp_token.get_secret_value()}"}
         base = channels.whatsapp_url.rstrip("/")
-        told = await _get(fetcher, f"{base}/{reference}", source, base, headers=bearer)
-        return await _get(fetcher, _address_in(told), source, base, headers=bearer)
+        told = await _get(fetcher, f"{base}/{reference}", source, base, bearer)
+        return await _get(fetcher, _address_in(told), source, base, bearer)
     if source == "kobo":
         token = fetcher.intake.kobo_token.get_secret_value()
-        headers = {"Authorization": f"Token {token}"} if token else {}
-        return await _get(fetcher, reference, source, "", headers=headers)
-    return await _get(fetcher, reference, source, channels.rapidpro_url)
+        return await _get(fetcher, reference, source, "", {"Authorization": f"Token {token}"} if token else {})
+    return await _get(fetcher, reference, source, channels.rapidpro_url, {})
 
 
 def _address_in(told: bytes) -> str:
@@ -148,53 +141,24 @@ def _address_in(told: bytes) -> str:
     try:
         return str(orjson.loads(told)["url"])
     except (ValueError, KeyError, TypeError):
-        raise _NotFetched("the provider did not say where the file is") from None
+        raise NotFetched("the provider did not say where the file is") from None
 
 
-async def _get(
-    fetcher: Fetcher,
-    url: str,
-    source: str,
-    base: str,
-    *,
-    headers: dict[str, str] | None = None,
-    auth: httpx.BasicAuth | None = None,
-) -> bytes:
-    """What stands at an address of the provider's, whose own base address may be set. Redirects are followed to hosts
-    that are allowed; the credential goes only to the first."""
-    if not urlsplit(url).hostname:
-        raise Refused("its address names no host")
-    first = urlsplit(url).hostname
-    allowed = fetcher.intake.media_hosts.split()
-    try:
-        async with asyncio.timeout(_TIMEOUT_S):
-            for _ in range(_REDIRECTS + 1):
-                host = urlsplit(url).hostname or ""
-                own = any(host == known or host.endswith(f".{known}") for known in _HOSTS.get(source, ()))
-                at_base = bool(base) and urlsplit(url)[:2] == urlsplit(base)[:2]
-                if not (at_base or host in allowed or (own and urlsplit(url).scheme == "https")):
-                    raise Refused("its host is not the provider's; GOTONG_INTAKE_MEDIA_HOSTS allows more")
-                mine = host == first
-                async with fetcher.http.stream(
-                    "GET", url, headers=headers if mine else None, auth=auth if mine else None, follow_redirects=False
-                ) as answer:
-                    if answer.is_redirect and answer.headers.get("location"):
-                        url = urljoin(url, answer.headers["location"])
-                        continue
-                    if answer.status_code in (404, 410):
-                        raise Refused("the provider does not keep it any more")
-                    if answer.status_code != 200:
-                        raise _NotFetched(f"the provider answers {answer.status_code}")
-                    body = bytearray()
-                    async for chunk in answer.aiter_bytes():
-                        body += chunk
-                        if len(body) > fetcher.limit:
-                            raise Refused(f"the file has more than {fetcher.limit} bytes")
-                    return bytes(body)
-            raise _NotFetched("the address leads on and on")
-    except TimeoutError:
-        raise _NotFetched(f"the provider does not answer within {_TIMEOUT_S:.0f} s") from None
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        if isinstance(error, Refused):
-            raise
-        raise _NotFetched(f"the provider cannot be reached: {type(error).__name__}") from None
+async def _get(fetcher: Fetcher, url: str, source: str, base: str, secret: dict[str, str]) -> bytes:
+    """What stands at an address of the provider's, whose own base address may be set. No text says the address: that
+    of a message is its sender's."""
+    hosts = fetcher.intake.media_hosts.split()
+
+    def may_open(url: str) -> None:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        own = any(host == known or host.endswith(f".{known}") for known in _HOSTS.get(source, ()))
+        at_base = bool(base) and parts[:2] == urlsplit(base)[:2]
+        named = host in hosts and parts.scheme in ("http", "https")
+        if not (at_base or named or (own and parts.scheme == "https")):
+            raise NotFetched("its host is not the provider's; GOTONG_INTAKE_MEDIA_HOSTS allows more", final=True)
+
+    fetched = await fetch(
+        fetcher.http, url, may_open, limit=fetcher.limit, timeout_s=_TIMEOUT_S, told="the provider", secret=secret
+    )
+    return fetched.body or b""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 
 from services.intake import cap, cap_signature
+from services.intake.fetching import Fetched, NotFetched, fetch
 from services.intake.settings import IntakeSettings, trusted_certificates
 from services.intake.warning_writes import Sender, take
 from services.runtime import clock
@@ -26,21 +26,7 @@ ENTRIES_A_POLL = 30
 """So many entries of one feed are fetched in one turn: BMKG allows 60 requests a minute."""
 TRIES = 5
 _TIMEOUT_S = 20.0
-_REDIRECTS = 3
 _USER_AGENT = "Gotong (disaster coordination; reads CAP)"
-
-
-class _NotFetched(Exception):
-    """An address did not give what was asked for; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """What an address gave; `body` None: nothing new since the last time."""
-
-    body: bytes | None
-    etag: str | None = None
-    modified: str | None = None
 
 
 async def run(db: Database, stopping: asyncio.Event) -> None:
@@ -78,7 +64,7 @@ async def poll(db: Database, http: httpx.AsyncClient, url: str, hosts: list[str]
             for reading in document.readings:
                 await _take(db, url, reading)
             pending = await _entries(db, http, url, document.entries, allowed)
-    except (_NotFetched, cap.NotCap) as error:
+    except (NotFetched, cap.NotCap) as error:
         log.warning("the feed %s gave nothing: %s", url, error)
         async with db.tx() as tx:
             await _note(tx, url, failure=str(error)[:500])
@@ -132,7 +118,7 @@ async def _entries(
                     refused = "what the entry links to holds no message"
         except cap.NotCap as error:
             refused = error.reason
-        except _NotFetched as error:
+        except NotFetched as error:
             refused, again = str(error), tries.get(entry.guid, 0) + 1 < TRIES
         left += again
         async with db.tx() as tx:
@@ -162,36 +148,12 @@ async def _take(db: Database, url: str, reading: cap.Reading | cap.Refused) -> s
 async def _fetch(
     http: httpx.AsyncClient, url: str, allowed: set[str], *, etag: str | None = None, modified: str | None = None
 ) -> Fetched:
-    """What stands at an address, from the allowed hosts only: a feed must not send us into our own network.
-
-    Raises
-    ------
-    _NotFetched
-        It does not answer in time, with something else than 200 or 304, or with too much.
-    """
+    """What stands at an address, from the allowed hosts only; raises `NotFetched`."""
     headers = {name: value for name, value in (("If-None-Match", etag), ("If-Modified-Since", modified)) if value}
-    try:
-        async with asyncio.timeout(_TIMEOUT_S):
-            for _ in range(_REDIRECTS + 1):
-                parts = urlsplit(url)
-                if parts.scheme not in ("http", "https") or (parts.hostname or "") not in allowed:
-                    raise _NotFetched(f"{url} is on a host that is not the feed's; GOTONG_INTAKE_FEED_HOSTS allows it")
-                async with http.stream("GET", url, headers=headers, follow_redirects=False) as answer:
-                    if answer.is_redirect and answer.headers.get("location"):
-                        url = urljoin(url, answer.headers["location"])
-                        continue
-                    if answer.status_code == 304:
-                        return Fetched(None)
-                    if answer.status_code != 200:
-                        raise _NotFetched(f"{url} answers {answer.status_code}")
-                    body = bytearray()
-                    async for chunk in answer.aiter_bytes():
-                        body += chunk
-                        if len(body) > cap.MAX_BYTES:
-                            raise _NotFetched(f"{url} gives more than {cap.MAX_BYTES} bytes")
-                    return Fetched(bytes(body), answer.headers.get("etag"), answer.headers.get("last-modified"))
-            raise _NotFetched(f"{url} leads on and on")
-    except TimeoutError:
-        raise _NotFetched(f"{url} does not answer within {_TIMEOUT_S:.0f} s") from None
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise _NotFetched(f"{url} cannot be fetched: {error!r}") from None
+
+    def may_open(url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or (parts.hostname or "") not in allowed:
+            raise NotFetched(f"{url} is on a host that is not the feed's; GOTONG_INTAKE_FEED_HOSTS allows it")
+
+    return await fetch(http, url, may_open, limit=cap.MAX_BYTES, timeout_s=_TIMEOUT_S, headers=headers)
