@@ -36,6 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from bench import flood_map
 from services.intake import linking
 from services.intake.linking import DEFAULT, FEATURES, SIGNS, Linker, LinkReport, LinkSettings, haversine_km
 from services.intake.text import read
@@ -556,6 +557,9 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
         wide = replace(DEFAULT, lasting_hours=45 * 24.0)
         result["haiti_45_days"] = stream_figures(pairs.streams[0], wide)
         result["haiti_45_days_any_width"] = stream_figures(pairs.streams[0], replace(wide, most_km=200.0))
+        flood = data / "petabencana"
+        if (flood / "reports_2017_02_jabodetabek.geojson").exists():
+            result["flood_of_february_2017"] = flood_map.look(flood, lambda reports: run(reports)[0], SEED)
     result["burst"] = burst_figures(burst)
     result["cost"] = cost_figures(sizes, measured)
     return result
