@@ -59,7 +59,6 @@ class Found:
     posts: tuple[SiteView, ...]
     since: Earlier
     day: Earlier
-    silent: tuple[Mapping[str, Any], ...] = ()
     sums: Sums = field(default_factory=dict)
 
 
@@ -276,10 +275,6 @@ def report(found: Found, scope: Scope, *, exact: bool, veiled: bool = False) -> 
         "waiting": _waiting(sums, found.received_at, n),
         "targets": _targets(sums, found.received_at, n),
         "overdue": {level: n(sums.get(name("overdue", level), 0)) for level in ("1", "2", "3")},
-        "silent_areas": [
-            {"area": line["area"], "expected": n(line["expected"]), "received": n(line["received"])}
-            for line in found.silent
-        ],
         "sites": {
             "open": n(sums.get(name("site", "open"), 0)),
             "closed": n(sums.get(name("site", "closed"), 0)),

@@ -8,12 +8,14 @@ import random
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import httpx
 import pytest
 import uvicorn
 
 from bench.sitrep_story import SOURCE, Story, Told
+from services.runtime import clock
 from services.runtime.cloudevents import timestamp
 from services.runtime.db import Database
 from services.runtime.service import build_app
@@ -309,3 +311,39 @@ def test_a_box_over_the_antimeridian_takes_both_sides():
 
 def test_an_event_without_a_place_is_outside_every_box():
     assert not stream.Filter(("t",), bbox=(-180, -90, 180, 90)).takes({"topic": "t", "lon": None, "lat": None})  # type: ignore[arg-type]
+
+
+async def test_a_stream_ends_when_its_token_runs_out_and_goes_on_with_a_new_one(dsn, make_db, monkeypatch):
+    db = make_db("sitrep")
+    story = Story(38)
+    async with serving(dsn, monkeypatch) as (client, app):
+        async with watching(client, headers=bearer("operator", hours=1)) as watch:
+            await watchers_joined(app, 1)
+            await append(db, [story.tell(story.incident())])
+            first = await watch.next()
+            clock.shift(timedelta(hours=1, minutes=1))
+            await append(db, [story.tell(story.incident())])
+            with pytest.raises(EOFError):
+                await watch.next()
+        async with watching(client, last_id=first["id"], headers=bearer("operator", hours=1)) as watch:
+            assert int((await watch.next())["id"]) == int(first["id"]) + 1
+
+
+async def test_an_area_takes_what_names_it_whether_caught_up_or_live(dsn, make_db, monkeypatch):
+    db = make_db("sitrep")
+    told = list(Story(39).events(200))
+    async with serving(dsn, monkeypatch) as (client, app):
+        query = "?area=kemendagri:32.04&types=gotong.incident.opened.v1"
+        async with watching(client, query, last_id=0) as live:
+            await watchers_joined(app, 1)
+            await append(db, told)
+            async with db.tx() as tx:
+                rows = await tx.fetch("SELECT from_position, admin FROM incident ORDER BY from_position")
+                opened = await tx.fetch("SELECT position FROM log WHERE type = 'gotong.incident.opened.v1'")
+            within = ("kemendagri:32.04", "kemendagri:32.04.05", "bps:3204", "bps:3204050")
+            first = {row["position"] for row in opened}
+            expected = [r["from_position"] for r in rows if r["admin"] in within and r["from_position"] in first]
+            heard = [int(event["id"]) for event in await live.take(len(expected))]
+        async with watching(client, query, last_id=0) as late:
+            caught = [int(event["id"]) for event in await late.take(len(expected))]
+        assert heard == caught == expected != []

@@ -539,15 +539,6 @@ class _Writer:
         for line in report.get("organisations", []):
             if line["overdue"]:
                 silent.append((line["organisation"] or w("volunteers"), ":", Figure(line["overdue"]), w("overdue_of")))
-        for line in report["silent_areas"]:
-            silent.append(
-                (
-                    f"{self.area(line['area'])}: {w('silent')}",
-                    Figure(line["received"]),
-                    f"{w('of')}",
-                    Figure(line["expected"]),
-                )
-            )
         yield Note((f"{w('not_heard')}:", *(() if silent else (w("all_heard"),))))
         if silent:
             yield Bullets(tuple(silent))

@@ -214,13 +214,11 @@ WORDS: dict[str, tuple[str, str]] = {
         "assignments overdue, the dispatcher has to act",
     ),
     "overdue_of": ("penugasan tanpa kabar", "assignments without word"),
-    "silent": ("terlalu sedikit laporan:", "too few reports:"),
     "coverage": ("Cakupan menurut wilayah", "Coverage by area"),
     "incidents_open": ("Kejadian terbuka", "Open incidents"),
     "needs": ("Kebutuhan", "Needs"),
     "needs_met": ("Terjanji penuh", "Promised in full"),
     "sources_of": ("Peristiwa di balik angka ini", "The events behind this figure"),
-    "print": ("Untuk dicetak pada A4 atau dibaca di ponsel.", "To be printed on A4 or read on a phone."),
 }
 
 
