@@ -85,18 +85,19 @@ def look(folder: Path, run: Callable[[Sequence[LinkReport]], dict[UUID, UUID]], 
 
     def incidents_near(rows: Sequence[tuple[XY, datetime, int]], km: float, least: int = 1) -> float:
         hits = [
-            trees[at].query(Point(xy), predicate="dwithin", distance=km).size > 0
+            bool(trees[at].query(Point(xy), predicate="dwithin", distance=km).size)
             for xy, when, size in rows
             if size >= least and (at := _nearest(maps, when)) is not None
         ]
-        return sum(hits) / max(1, len(hits))
+        return float(sum(hits)) / max(1, len(hits))
 
     def areas_met(rows: Sequence[tuple[XY, datetime, int]], at: datetime) -> float:
         points = [Point(xy) for xy, when, _ in rows if abs(when - at) <= timedelta(hours=AREA_H)]
         if not points:
             return 0.0
         tree = STRtree(points)
-        return sum(tree.query(area, predicate="intersects").size > 0 for area in maps[at]) / len(maps[at])
+        met = sum(bool(tree.query(area, predicate="intersects").size) for area in maps[at])
+        return met / len(maps[at])
 
     def beside_chance(figure: Callable[[Sequence[tuple[XY, datetime, int]]], float]) -> dict[str, float]:
         chance = sum(figure(rows) for rows in moved) / DRAWS
