@@ -138,8 +138,8 @@ async def _take_back(tx: Tx, scope: Scope) -> None:
     found = await tx.fetch(
         """
         SELECT a.assignment_id, a.need_id FROM assignment AS a JOIN need AS n ON n.need_id = a.release_for
-        WHERE a.exercise = $1 AND a.release_asked_at IS NOT NULL AND a.state IN ('made', 'started')
-          AND (n.status <> 'declared' OR n.open = 0 OR n.severity < $2)
+        WHERE a.release_for IS NOT NULL AND a.exercise = $1 AND a.release_asked_at IS NOT NULL
+          AND a.state IN ('made', 'started') AND (n.status <> 'declared' OR n.open = 0 OR n.severity < $2)
         """,
         scope.exercise,
         GRAVE,
