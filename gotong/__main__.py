@@ -14,6 +14,7 @@ COMMANDS = {
     "status": "gotong.local.commands:status",
     "prepare": "gotong.local.commands:prepare",
     "replay": "gotong.commands.replay:replay",
+    "import": "gotong.commands.importing:import_",
     "sitrep": "gotong.commands.sitrep:sitrep",
     "watch": "gotong.commands.watch:watch",
     "token": "gotong.commands.token:token",

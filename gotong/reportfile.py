@@ -287,6 +287,19 @@ def _csv(path: Path) -> tuple[list[str], Iterator[_Record]]:
     return header, records()
 
 
+def csv_rows(path: Path) -> tuple[list[str], Iterator[tuple[int, Mapping[str, str], str | None]]]:
+    """The columns of a CSV file of any kind, and its rows: line, cells by column, and what is wrong with the row.
+
+    Raises
+    ------
+    FileFault
+        It cannot be read, or is empty.
+    """
+    _opened(path).close()
+    header, records = _csv(path)
+    return header, ((record.line, record.values, record.fault) for record in records)
+
+
 def _legacy(text: str) -> str:
     try:
         text.encode()

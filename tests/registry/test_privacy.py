@@ -198,3 +198,27 @@ async def test_whoever_was_erased_comes_back_only_as_somebody_new(client, db, da
     async with db.tx() as tx:
         assert await erasure.replay(tx, {(await emitted(db, ResponderWithdrawn))[0].responder_id}, "test") == 0
     assert len(await emitted(db, ResponderState)) == 3
+
+
+async def test_an_organisation_takes_its_own_data_along_and_nobody_who_withdrew(client):
+    shares = await made(client, PMI, consents=["dispatch", "sharing"], name="=Siti")
+    quiet = await made(client, PMI, phone="081311112222")
+    gone = await made(client, PMI, phone="081322223333", consents=["dispatch", "sharing"])
+    await made(client, DESK, phone="081344445555", organisation="other")
+    own = bearer("responder", gone)
+    await client.post(f"/v1/responders/{gone}/consents", json={"purpose": "dispatch", "given": False}, headers=own)
+    url = "/v1/organisations/pmi/export"
+    plain = (await client.get(url, headers=PMI)).json()["responders"]
+    assert {row["responder_id"] for row in plain} == {shares, quiet}
+    assert not any("phone" in row for row in plain)
+    named = (await client.get(f"{url}?reason=pembaruan+daftar", headers=PMI)).json()["responders"]
+    assert {row["responder_id"]: row.get("phone") for row in named} == {shares: "+6281398765432", quiet: None}
+    log = (await client.get("/v1/access", headers=AUDITOR)).json()["access"]
+    assert [(entry["responder_id"], entry["actor"]) for entry in log] == [(shares, "partner:pmi-desk")]
+    sheet = await client.get(f"{url}?format=csv&reason=pembaruan+daftar", headers=PMI)
+    assert sheet.headers["content-type"].startswith("text/csv")
+    assert "'=Siti" in sheet.text
+    assert (await client.get("/v1/organisations/other/export", headers=PMI)).status_code == 403
+    assert (await client.get(url, headers=FIELD)).status_code == 403
+    lots = await client.get(f"{url}?what=resources", headers=PMI)
+    assert lots.json()["resources"] == []
