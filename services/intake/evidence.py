@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -43,12 +44,18 @@ def voices(told: Iterable[Told]) -> dict[UUID, str | None]:
     said: set[str] = set()
     found: dict[UUID, str | None] = {}
     for t in told:
-        text = (t.text or t.title or "").strip()
-        words = " ".join(re.findall(r"\w+", text.lower()))
+        words, forwarded = _words(t.text or t.title or "")
         again = words.count(" ") + 1 >= _TOLD_AGAIN_WORDS and words in said
         said.add(words)
-        found[t.report_id] = None if t.copy or again or _FORWARD.match(text) else t.voice
+        found[t.report_id] = None if t.copy or again or forwarded else t.voice
     return found
+
+
+@lru_cache(maxsize=5000)  # an incident's texts are gone through again with each report that joins it
+def _words(text: str) -> tuple[str, bool]:
+    """A text's words alone, and whether it says that it was passed on."""
+    text = text.strip()
+    return " ".join(re.findall(r"\w+", text.lower())), _FORWARD.match(text) is not None
 
 
 def evidence_of(told: Sequence[Told]) -> Evidence:

@@ -56,6 +56,12 @@ def _figures() -> dict[str, Any]:
     return figures
 
 
+@cache
+def _levels() -> dict[str, int]:
+    """How severe each cause makes a situation."""
+    return {cause: int(level) for cause, level in _figures()["severity"].items()}
+
+
 def facts_of(
     reading: NeedsReading,
     *,
@@ -198,7 +204,7 @@ def _with_points(facts: Facts, severity: int, reasons: list[Reason]) -> Triage:
 def _severity(facts: Facts) -> tuple[int, list[Reason]]:
     """The severity and what set it."""
     figures = _figures()
-    levels = {cause: int(level) for cause, level in figures["severity"].items()}
+    levels = _levels()
     counted = _counted(facts, figures)
     if facts.stated is not None:
         highest = max((levels[cause] for cause in counted), default=0)
