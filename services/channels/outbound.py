@@ -32,7 +32,8 @@ Kind = Literal["notice", "reply", "code"]
 """`notice`: we write first, so night, the day's cap and STOP hold it back. `reply`: an answer to what they just wrote.
 `code`: a confirmation code; the service that makes it limits how many."""
 
-_AT_ONCE = 16
+_AT_ONCE = 32
+_POLL_S = 2.0
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('gotong.outbound'), hashtext(current_schema()))"
 
 
@@ -249,7 +250,7 @@ async def run(db: Database, stopping: asyncio.Event, tell: Tell = tell_nobody) -
             while not stopping.is_set():
                 wake.clear()
                 if not await sender.round():
-                    await _wait(wake, stopping, 1.0)
+                    await _wait(wake, stopping, _POLL_S)
                 if listener.is_closed():
                     raise ConnectionError("the listening connection has ended")
     finally:
@@ -280,14 +281,13 @@ class Sender:
         self._client = client
         self._adapters: dict[str, Adapter] = {}
 
-    async def round(self, limit: int = 64) -> int:
-        """Claim, call, note; returns how many rows were looked at."""
+    async def round(self, limit: int = _AT_ONCE) -> int:
+        """Claim, call, note; returns how many rows were looked at. What is claimed is called at once: nothing stands
+        as attempted that is not."""
         letters, seen = await self._claim(limit)
-        at_once = asyncio.Semaphore(_AT_ONCE)
 
         async def called(claim: _Claim) -> tuple[_Claim, _Outcome]:
-            async with at_once:
-                return claim, await self._call(claim.letter)
+            return claim, await self._call(claim.letter)
 
         waiting = {asyncio.ensure_future(called(claim)) for claim in letters}
         while waiting:
@@ -298,13 +298,17 @@ class Sender:
 
     async def _call(self, letter: Letter) -> _Outcome:
         try:
-            return _Outcome("sent", provider_id=await self._adapter(letter.channel).send(letter))
+            # The time-outs of HTTP are for each of its steps; an attempt must end before it counts as crashed.
+            async with asyncio.timeout(self.settings.lease_seconds * 2 / 3):
+                return _Outcome("sent", provider_id=await self._adapter(letter.channel).send(letter))
         except Refused as error:
             return _Outcome("failed", reason=str(error))
         except NotNow as error:
             return _Outcome("again", reason=str(error), after_s=error.after_s)
         except Unclear as error:
             return _Outcome("unclear", reason=str(error))
+        except TimeoutError:
+            return _Outcome("unclear", reason="no answer in time")
 
     def _adapter(self, channel: str) -> Adapter:
         if channel not in self._adapters:
@@ -335,17 +339,20 @@ class Sender:
             opened = await _unsealed(tx, rows)
             claims: list[_Claim] = []
             ended: list[tuple[UUID, str, str]] = []
-            later: list[tuple[UUID, datetime]] = []
+            later: list[tuple[UUID, datetime, bool]] = []
             for row in rows:
                 verdict = self._verdict(row, opened.get(row["outbound_id"]), counted, now)
                 if isinstance(verdict, datetime):
-                    later.append((row["outbound_id"], verdict))
+                    later.append((row["outbound_id"], verdict, row["state"] == "attempting"))
                 elif isinstance(verdict, str):
                     # What was never tried is dropped; what was may have arrived, so it failed for all we know.
                     ended.append((row["outbound_id"], "failed" if row["tries"] else "dropped", verdict))
                 else:
                     claims.append(verdict)
-            await tx.executemany("UPDATE outbound SET due_at = $2 WHERE outbound_id = $1", later)
+            await tx.executemany(
+                "UPDATE outbound SET state = 'waiting', due_at = $2, doubled = doubled OR $3 WHERE outbound_id = $1",
+                later,
+            )
             await self._end(tx, ended, now)
             await tx.executemany(
                 "UPDATE outbound SET state = 'attempting', tries = tries + 1, attempted_at = $2, doubled = $3, "
@@ -422,43 +429,38 @@ class Sender:
     async def _note(self, results: Sequence[tuple[_Claim, _Outcome]]) -> None:
         """Write down what became of these calls, unless a receipt or another worker has done so meanwhile."""
         now = clock.now()
+        made = {claim.letter.key: (claim, outcome) for claim, outcome in results}
         async with self.db.tx() as tx:
-            changes: list[Change] = []
-            for claim, outcome in sorted(results, key=lambda result: result[0].letter.key):
-                row = await tx.fetchrow("SELECT * FROM outbound WHERE outbound_id = $1 FOR UPDATE", claim.letter.key)
-                if row is None:
-                    continue
-                if row["state"] != "attempting" or row["tries"] != claim.tries:
-                    if outcome.provider_id:
-                        await tx.execute(
-                            "UPDATE outbound SET provider_id = coalesce(provider_id, $2) WHERE outbound_id = $1",
-                            claim.letter.key,
-                            outcome.provider_id,
-                        )
-                    continue
-                state, reason, due_at, doubled = self._settled(row, outcome, now)
-                changed = await tx.fetchrow(
-                    """
-                    UPDATE outbound SET state = $2, reason = $3, due_at = $4, doubled = $5,
-                           provider_id = coalesce($6, provider_id),
-                           sent_at = CASE WHEN $2 = 'sent' THEN $7::timestamptz END,
-                           ended_at = CASE WHEN $2 = 'failed' THEN $7::timestamptz END
-                    WHERE outbound_id = $1 RETURNING *
-                    """,
-                    claim.letter.key,
-                    state,
-                    reason,
-                    due_at,
-                    doubled,
-                    outcome.provider_id or None,
-                    now,
-                )
-                assert changed is not None
-                if state in ("sent", "failed"):
-                    changes.append(_change(changed))
-                if state == "failed":
-                    log.warning("message %s failed: %s", claim.letter.key, reason)
-            await self.tell(tx, changes)
+            rows = await tx.fetch(
+                "SELECT * FROM outbound WHERE outbound_id = ANY($1) ORDER BY outbound_id FOR UPDATE", list(made)
+            )
+            settled: list[tuple[Any, ...]] = []
+            for row in rows:
+                claim, outcome = made[row["outbound_id"]]
+                mine = row["state"] == "attempting" and row["tries"] == claim.tries
+                known = row["state"], row["reason"], row["due_at"], row["doubled"]
+                after = self._settled(row, outcome, now) if mine else known
+                settled.append((row["outbound_id"], *after, outcome.provider_id or None, mine))
+            changed = await tx.fetch(
+                f"""
+                UPDATE outbound SET state = t.state, reason = t.reason, due_at = t.due_at, doubled = t.doubled,
+                       provider_id = CASE WHEN mine THEN coalesce(t.provider_id, outbound.provider_id)
+                                          ELSE coalesce(outbound.provider_id, t.provider_id) END,
+                       sent_at = CASE WHEN mine AND t.state = 'sent' THEN $8 ELSE sent_at END,
+                       ended_at = CASE WHEN mine AND t.state = 'failed' THEN $8 ELSE ended_at END
+                FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::boolean[], $6::text[],
+                            $7::boolean[]) AS t(outbound_id, state, reason, due_at, doubled, provider_id, mine)
+                WHERE outbound.outbound_id = t.outbound_id
+                RETURNING {", ".join(f"outbound.{name}" for name in Change.__dataclass_fields__)}, mine
+                """,
+                *([row[n] for row in settled] for n in range(7)),
+                now,
+            )
+            ends = [row for row in changed if row["mine"] and row["state"] in ("sent", "failed")]
+            for row in ends:
+                if row["state"] == "failed":
+                    log.warning("message %s failed: %s", row["outbound_id"], row["reason"])
+            await self.tell(tx, [_change(row) for row in ends])
 
     def _settled(self, row: Row, outcome: _Outcome, now: datetime) -> tuple[str, str | None, datetime, bool]:
         """State, reason, when it is due, and whether it may reach them twice, after a call."""
@@ -491,9 +493,7 @@ class _Outcome:
 
 async def _unsealed(tx: Tx, rows: Sequence[Row]) -> dict[UUID, dict[str, Any]]:
     """Address and values of these messages; none for those whose person was erased."""
-    found = {}
-    for row in rows:
-        value = await vault.unseal(tx, row["contact"], row["sealed"])
-        if value is not None:
-            found[row["outbound_id"]] = orjson.loads(value)
-    return found
+    values = await vault.unseal_all(tx, [(row["contact"], row["sealed"]) for row in rows])
+    return {
+        row["outbound_id"]: orjson.loads(value) for row, value in zip(rows, values, strict=True) if value is not None
+    }

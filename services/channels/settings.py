@@ -16,7 +16,8 @@ class ChannelSettings(BaseSettings):
     `public_url`: where providers reach us, for their delivery receipts; without it none are asked for.
     `quiet_from`, `quiet_until`: hours of the night in which only what is urgent goes out; the same hour twice: none.
     `day_cap`: notices to one person in a day; `urgent_day_cap`: those about life at risk, counted apart.
-    `lease_seconds`: after so long an attempt of which nothing was heard is taken for crashed; above any timeout.
+    `timeout_seconds`: how long a provider may take for each step of a call. `lease_seconds`: after so long an attempt
+    of which nothing was heard is taken for crashed; a call is ended when two thirds of it are over.
     """
 
     model_config = SettingsConfigDict(env_prefix="GOTONG_CHANNELS_", extra="ignore", env_ignore_empty=True)

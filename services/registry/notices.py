@@ -82,8 +82,9 @@ async def addressees(tx: Tx, responder_ids: Collection[UUID]) -> dict[UUID, Addr
         _CONTACT + "WHERE r.responder_id = ANY($1) AND r.erased_at IS NULL ORDER BY r.responder_id",
         list(responder_ids),
     )
-    found = {row["responder_id"]: await _addressee(tx, row) for row in rows}
-    return {responder_id: one for responder_id, one in found.items() if one is not None}
+    opened = await vault.unseal_all(tx, [(row["owner"], row["sealed"]) for row in rows])
+    found = [_addressee(row, value) for row, value in zip(rows, opened, strict=True)]
+    return {one.responder_id: one for one in found if one is not None}
 
 
 _CONTACT = (
@@ -92,11 +93,10 @@ _CONTACT = (
 )
 
 
-async def _addressee(tx: Tx, row: Row) -> Addressee | None:
+def _addressee(row: Row, opened: bytes | None) -> Addressee | None:
     if row["contact_id"] is None:
         return None
-    value = await vault.unseal(tx, row["owner"], row["sealed"])
-    phone = orjson.loads(value).get("phone") if value is not None else None
+    phone = orjson.loads(opened).get("phone") if opened is not None else None
     if not phone:
         return None
     # The number is all there is: whoever prefers mail or a webhook is reached by SMS.
@@ -110,7 +110,7 @@ async def reply(
     """Answer a message on the channel that it came by. A number that is no responder's is answered by intake, which
     knows where it wrote from, and with no more than that there is nothing open to it."""
     row = await tx.fetchrow(_CONTACT + "WHERE r.contact_id = $1 AND r.erased_at IS NULL", event.contact_id)
-    to = await _addressee(tx, row) if row is not None else None
+    to = _addressee(row, await vault.unseal(tx, row["owner"], row["sealed"])) if row is not None else None
     if to is None:
         unanswered = NoticeFailed(
             contact_id=event.contact_id,

@@ -30,7 +30,7 @@ from services.registry.app import service as registry
 from services.runtime.db import Database
 from tests.channels.gateway import Gateway, running
 from tests.conftest import Wire, emitted
-from tests.registry.test_answers import Talk
+from tests.registry.test_answers import Talk, patiently
 
 NUMBER, STRANGER = "+6281398765432", "+6285611112222"
 
@@ -67,7 +67,7 @@ class World:
         settings = ChannelSettings(
             sms="webhook", webhook_url=f"{self.gateway.url}/out", webhook_secret="secret", quiet_from=0, quiet_until=0
         )  # type: ignore[arg-type]
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(timeout=120, trust_env=False) as http:
             for db, tell in ((self.registry, notices.tell), (self.intake, tell_nobody)):
                 while await Sender(db, settings, http, tell).round():
                     pass
@@ -80,7 +80,9 @@ class World:
         signed = "http://gotong.test/v1/hooks/twilio" + "".join(name + fields[name] for name in sorted(fields))
         digest = base64.b64encode(hmac.new(b"12345", signed.encode(), hashlib.sha1).digest()).decode()
         headers = {"content-type": "application/x-www-form-urlencoded", "x-twilio-signature": digest}
-        answer = await self.client.post("/v1/hooks/twilio", content=urlencode(fields), headers=headers)
+        answer = await patiently(
+            lambda: self.client.post("/v1/hooks/twilio", content=urlencode(fields), headers=headers)
+        )
         assert answer.status_code == 200, answer.text
         await self.settle()
         return answer.text
@@ -88,7 +90,7 @@ class World:
     async def receipt(self, key: str, said: str) -> None:
         body = json.dumps({"key": key, "to": NUMBER, "said": said}).encode()
         headers = {"gotong-signature": signature("secret", body)}
-        answer = await self.client.post("/v1/hooks/receipts", content=body, headers=headers)
+        answer = await patiently(lambda: self.client.post("/v1/hooks/receipts", content=body, headers=headers))
         assert answer.status_code == 204, answer.text
         await self.settle()
 
