@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from schemas.messages import ReceiptNoted
 from schemas.notices import NoticeFailed
 from services.channels import outbound
 from services.channels.outbound import Message, Receipt
-from services.intake.actions import as_dict
-from services.intake.tickets import ticket_told
 from services.intake.triage import report_severity
 from services.runtime import clock, outbox, vault
 from services.runtime.db import Database, Row, Tx, from_json
@@ -20,6 +18,7 @@ from services.runtime.db import Database, Row, Tx, from_json
 _TOLD = {"linked": "ticket_linked", "acting": "ticket_acting", "resolved": "ticket_resolved"}
 _AT_ONCE = 200
 _EVERY_S = 2.0
+_AT_LEAST_EVERY = timedelta(minutes=10)
 _FOLLOWED_FOR = timedelta(days=30)
 NO_ADDRESS = "no address"
 
@@ -42,47 +41,61 @@ async def follow(db: Database, stopping: asyncio.Event) -> None:
 async def tell_news(tx: Tx, limit: int = _AT_ONCE) -> int:
     """Look at so many followed reports; returns how many messages came of it.
 
-    Of several steps since the last look only the newest is told: nobody wants three messages at once.
+    Of several steps since the last look only the newest is told: nobody wants three messages at once. The older a
+    report, the less often it is looked at.
     """
     now = clock.now()
     rows = await tx.fetch(
-        "SELECT f.told, f.contact AS whose, r.*, c.channel, c.sealed AS address, c.language AS spoken "
-        "FROM (SELECT * FROM followed WHERE ended_at IS NULL AND checked_at <= $1 ORDER BY checked_at LIMIT $2 "
-        "FOR UPDATE SKIP LOCKED) AS f JOIN report AS r USING (report_id) "
-        "JOIN conversation AS c ON c.contact = f.contact",
+        """
+        SELECT f.told, f.contact AS whose, r.*, c.channel, c.sealed AS address, c.language AS spoken,
+               i.closed_at, done.acting_at, done.met
+        FROM (SELECT * FROM followed WHERE ended_at IS NULL AND checked_at <= $1 ORDER BY checked_at LIMIT $2
+              FOR UPDATE SKIP LOCKED) AS f
+        JOIN report AS r USING (report_id) JOIN conversation AS c ON c.contact = f.contact
+        LEFT JOIN incident AS i ON i.incident_id = r.incident_id
+        LEFT JOIN LATERAL (
+            SELECT min(a.first_at) AS acting_at,
+                   count(*) > 0 AND count(*) = count(*) FILTER (WHERE l.confirmed + l.cancelled = l.needed) AS met
+            FROM need AS n LEFT JOIN ledger AS l USING (need_id)
+                 LEFT JOIN LATERAL (SELECT min(first_at) AS first_at FROM assignment WHERE need_id = n.need_id) AS a
+                        ON true
+            WHERE n.incident_id = r.incident_id AND n.declared_at IS NOT NULL) AS done ON true
+        """,
         now,
         limit,
     )
     messages: list[Message] = []
-    told: list[tuple[UUID, list[str], bool]] = []
+    looked: list[tuple[UUID, list[str], datetime, datetime | None]] = []
     for row in rows:
-        report = as_dict(row)
-        history = (await ticket_told(tx, report, row["spoken"]))["history"] if row["state"] == "linked" else []
-        steps = [step["status"] for step in history if step["status"] in _TOLD]
+        steps = _steps(row)
         fresh = [step for step in steps if step not in row["told"]]
         if fresh:
             message = await _news(tx, row, fresh[-1])
             if message is not None:
                 messages.append(message)
+        age = now - row["received_at"]
+        again = now + min(timedelta(seconds=_EVERY_S) + age / 30, _AT_LEAST_EVERY)
         # An incident that was dealt with may open again by a new report, but this ticket has been told its end.
-        ended = "resolved" in steps or row["received_at"] < now - _FOLLOWED_FOR
-        told.append((row["report_id"], [*row["told"], *fresh], ended))
-    await tx.executemany(
-        "UPDATE followed SET told = $2, checked_at = $3, ended_at = $4 WHERE report_id = $1",
-        [
-            (report_id, steps, now + timedelta(seconds=_EVERY_S), now if ended else None)
-            for report_id, steps, ended in told
-        ],
-    )
+        ended = "resolved" in steps or age > _FOLLOWED_FOR
+        looked.append((row["report_id"], [*row["told"], *fresh], again, now if ended else None))
+    await tx.executemany("UPDATE followed SET told = $2, checked_at = $3, ended_at = $4 WHERE report_id = $1", looked)
     return len(await outbound.enqueue(tx, messages))
+
+
+def _steps(row: Row) -> list[str]:
+    """The steps of which somebody is told that this report has come through, as its ticket says."""
+    if row["state"] != "linked":
+        return []
+    resolved = row["closed_at"] is not None or row["met"]
+    return ["linked", *(["acting"] if row["acting_at"] else []), *(["resolved"] if resolved else [])]
 
 
 async def _news(tx: Tx, row: Row, step: str) -> Message | None:
     address = await vault.unseal(tx, row["whose"], row["address"])
     if address is None:
         return None
-    # Read only for who is in danger: they are told at night, too.
-    severity = report_severity(row["severity"], from_json(row["people"]) or {}, None)
+    # Who is in danger is told at night, too.
+    severity = report_severity(row["severity"], from_json(row["people"]) or {}, from_json(row["reading"]))
     return Message(
         about=f"ticket:{row['report_id']}:{step}",
         contact=row["whose"],
