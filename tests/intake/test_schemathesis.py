@@ -145,7 +145,10 @@ class Calls:
             self.statuses[status] += 1
             if status[0] == "5" or status not in documented or (status[0] == "4" and kind != MEDIA_TYPE):
                 said = f"{case.as_curl_command()[:1500]} -> {kind} {answer.content[:300]!r}"
-                self.wrong.setdefault(f"{route.method.upper()} {route.path} {status}", said)
+                place = f"{route.method.upper()} {route.path} {status}"
+                if place not in self.wrong:
+                    print(f"{place}: {said}", flush=True)
+                self.wrong.setdefault(place, said)
 
         with suppress(Unsatisfiable):  # nothing can be wrong with a call that takes nothing
             drawn()
