@@ -14,17 +14,19 @@ from fastapi.responses import Response
 
 from schemas import vocabulary
 from schemas.values import Code, OperationId
-from services.registry import access, cards, codes
+from services.registry import access, cards, codes, growth
 from services.registry.actions import Outcome, Sender
 from services.registry.bodies import (
     Because,
     CardSeen,
     CheckOrder,
     ConfirmOrder,
+    LeaderOrder,
     Registration,
     ResponderChange,
     SessionOrder,
     Slug,
+    VouchOrder,
 )
 from services.registry.confirming import (
     TOKEN_DAYS,
@@ -54,7 +56,7 @@ from services.runtime.http import (
     write_once,
 )
 from services.runtime.openapi import takes
-from services.runtime.problems import Conflict, Fault, Invalid, NotFound, TooLarge, responses
+from services.runtime.problems import Conflict, Fault, Forbidden, Invalid, NotFound, TooLarge, responses
 
 router = APIRouter()
 
@@ -290,6 +292,43 @@ async def post_revoke(request: Request, actor: Caller, responder_id: UUID, code:
 
     key = idempotency_key(request, actor)
     what = f"POST /v1/responders/{responder_id}/certificates/{code}/revoke"
+    return await write_once(database(request, "registry"), actor, key, body, what, work)
+
+
+@router.post("/responders/{responder_id}/leader", responses=responses(NotFound), openapi_extra=takes(LeaderOrder))
+async def post_leader(request: Request, actor: Caller, responder_id: UUID) -> Response:
+    """Name a community leader, who may vouch for neighbours; or take that back."""
+    actor.require("operator")
+    body = await body_of(request)
+    order = parse(body, LeaderOrder)
+
+    async def work(tx: Tx) -> tuple[int, Any]:
+        await responder_row(tx, responder_id, actor)
+        await tx.execute("UPDATE responder SET leader = $2 WHERE responder_id = $1", responder_id, order.leader)
+        return 200, {"responder_id": responder_id, "leader": order.leader}
+
+    key = idempotency_key(request, actor)
+    what = f"POST /v1/responders/{responder_id}/leader"
+    return await write_once(database(request, "registry"), actor, key, body, what, work)
+
+
+@router.post(
+    "/responders/{responder_id}/vouch", responses=responses(NotFound, Conflict), openapi_extra=takes(VouchOrder)
+)
+async def post_vouch(request: Request, actor: Caller, responder_id: UUID) -> Response:
+    """A community leader says what a neighbour can do: low-risk skills up to level 2, twenty times in thirty days."""
+    actor.require("responder")
+    if actor.role != "responder":
+        raise Forbidden("a leader vouches with a token of their own; a desk checks")
+    body = await body_of(request)
+    order = parse(body, VouchOrder)
+
+    async def work(tx: Tx) -> tuple[int, Any]:
+        await growth.vouch(tx, actor, responder_id, order)
+        return 200, {"responder_id": responder_id, "skill": order.skill}
+
+    key = idempotency_key(request, actor)
+    what = f"POST /v1/responders/{responder_id}/vouch"
     return await write_once(database(request, "registry"), actor, key, body, what, work)
 
 

@@ -328,6 +328,21 @@ class ConsentOrder(Order):
     given: bool
 
 
+class VouchOrder(Order):
+    """What a community leader says that somebody can do."""
+
+    skill: Annotated[Code, BeforeValidator(_skill_word)]
+    level: Annotated[int, Field(ge=1, le=5)] = 1
+    reason: Reason
+
+
+class LeaderOrder(Order):
+    """Whether somebody is a community leader, who may vouch for neighbours."""
+
+    leader: bool
+    reason: Reason
+
+
 class Because(Order):
     """A reason and nothing else."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from services.registry import proof
+
 Standing = Literal["desk", "partner", "public"]
 """Who registers somebody: an authority's desk, an organisation for its own people, or anybody."""
 Taken = Literal["update", "keep", "refuse"]
@@ -55,3 +57,16 @@ def source_of(sender: Standing, organisation: str | None, name: str, claimed: st
     if claimed is not None and (claimed == own or claimed.startswith(own + "/")):
         return claimed
     return own
+
+
+def earned_level(skill: str, level: int, confirmed: int) -> int:
+    """The level after so many confirmed assignments: three for each further level up to 3, of low-risk skills only.
+    What is risky grows by checks alone, and nothing ever shrinks by working."""
+    if not proof.low_risk(skill):
+        return level
+    return max(level, min(3, 1 + confirmed // 3))
+
+
+def vouchable(skill: str, level: int) -> bool:
+    """Whether a community leader's word is enough for it."""
+    return proof.low_risk(skill) and level <= 2

@@ -7,11 +7,12 @@ from typing import Any
 from uuid import UUID
 
 from schemas.answers import AnswerGiven
+from schemas.assignments import AssignmentConfirmed
 from schemas.messages import MessageReceived, ReceiptNoted
 from schemas.offers import OfferAccepted, OfferDeclined, OfferExpired, OfferMade, OfferState, OfferWithdrawn
 from services.channels import outbound
 from services.channels.outbound import Message
-from services.registry import answers, notices
+from services.registry import answers, growth, notices
 from services.runtime import outbox
 from services.runtime.consumer import Consumer
 from services.runtime.db import Tx
@@ -208,3 +209,12 @@ async def _ask_back(tx: Tx, event: MessageReceived, verdict: answers.Verdict, of
 async def on_receipt_noted(event: ReceiptNoted, tx: Tx) -> None:
     """Note what a provider said of a message of ours."""
     await notices.note_receipt(tx, event)
+
+
+# Work
+
+
+@consumer.on_batch(AssignmentConfirmed)
+async def on_assignments_confirmed(events: Sequence[AssignmentConfirmed], tx: Tx) -> None:
+    """Let skills grow by work that was confirmed."""
+    await growth.take_work(tx, events)
