@@ -72,8 +72,8 @@ async def front() -> Response:
     return HTMLResponse(
         "<!doctype html><html lang=id><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         "<title>Gotong</title><h1>Gotong</h1><ul>"
-        "<li><a href=/v1/sitreps?format=md&amp;lang=id>Laporan situasi</a> · "
-        "<a href=/v1/sitreps?format=md&amp;lang=en lang=en>Situation report</a></li>"
+        "<li><a href=/v1/sitreps?format=html&amp;lang=id>Laporan situasi</a> · "
+        "<a href=/v1/sitreps?format=html&amp;lang=en lang=en>Situation report</a></li>"
         "<li><a href=/v1/health>/v1/health</a></li><li><a href=/docs>/docs (OpenAPI)</a></li>"
         "<li><a href=/asyncapi.json>/asyncapi.json</a></li></ul></html>"
     )
