@@ -21,6 +21,7 @@ from services.runtime.db import Database
 from services.runtime.problems import Invalid
 from services.runtime.service import Service
 from tests.conftest import Wire, bearer, emitted, shared_file
+from tests.intake.patience import patient
 
 MakeClient = Callable[[Sequence[Service]], httpx.AsyncClient]
 SECRET = "a shared secret"
@@ -53,7 +54,7 @@ def client(make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, tmp_path: A
     monkeypatch.setenv("GOTONG_INTAKE_OPENROSA_SECRET", SECRET)
     monkeypatch.setenv("GOTONG_INTAKE_KOBO_SECRET", SECRET)
     monkeypatch.setenv("GOTONG_INTAKE_MEDIA_FOLDER", str(tmp_path))
-    return make_client([service])
+    return patient(make_client([service]))
 
 
 def basic(password: str = SECRET, user: str = "relawan") -> dict[str, str]:

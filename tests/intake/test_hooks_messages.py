@@ -22,6 +22,7 @@ from services.runtime import vault
 from services.runtime.db import Database
 from services.runtime.service import Service
 from tests.conftest import emitted, shared_file
+from tests.intake.patience import patient
 
 MakeClient = Callable[[Sequence[Service]], httpx.AsyncClient]
 TOKEN = "12345"
@@ -51,7 +52,7 @@ def client(make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, tmp_path: A
     monkeypatch.setenv("GOTONG_INTAKE_WHATSAPP_VERIFY_TOKEN", "a verify token")
     monkeypatch.setenv("GOTONG_INTAKE_RAPIDPRO_SECRET", "a shared secret")
     monkeypatch.setenv("GOTONG_INTAKE_MEDIA_FOLDER", str(tmp_path))
-    return make_client([service])
+    return patient(make_client([service]))
 
 
 async def reports(db: Database) -> list[dict[str, Any]]:

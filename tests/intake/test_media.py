@@ -35,6 +35,7 @@ from services.runtime import clock, vault
 from services.runtime.db import Database
 from services.runtime.service import Service
 from tests.conftest import Wire, bearer, emitted
+from tests.intake.patience import patient
 
 MakeClient = Callable[[Sequence[Service]], httpx.AsyncClient]
 OPERATOR = bearer("operator")
@@ -253,7 +254,7 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def client(make_client: MakeClient, folder: Path) -> httpx.AsyncClient:
-    return make_client([service])
+    return patient(make_client([service]))
 
 
 def files(folder: Path) -> list[Path]:
@@ -490,7 +491,7 @@ async def test_a_picture_by_sms_is_fetched_once_and_places_its_report(db, folder
     assert placed.location is not None
     assert (placed.location.lon, placed.location.lat) == pytest.approx(CIANJUR, abs=1e-5)
     assert (placed.operation, placed.by) == ("cianjur", "rule:photo")
-    shown = await make_client([service]).get(f"/v1/media/{media_id}", headers=OPERATOR)
+    shown = await patient(make_client([service])).get(f"/v1/media/{media_id}", headers=OPERATOR)
     assert shown.content == PIXEL
 
 
@@ -580,7 +581,7 @@ async def test_what_is_no_picture_or_too_large_is_given_up_at_once(db, folder, c
 
 async def test_a_picture_that_has_not_come_yet_says_so(db, folder, make_client):
     media_id = await wanted(db, "twilio", TWILIO)
-    answer = await make_client([service]).get(f"/v1/media/{media_id}", headers=OPERATOR)
+    answer = await patient(make_client([service])).get(f"/v1/media/{media_id}", headers=OPERATOR)
     assert (answer.status_code, answer.headers["retry-after"]) == (404, "1")
 
 

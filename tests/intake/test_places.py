@@ -17,6 +17,7 @@ from services.intake.places import find_area
 from services.runtime.db import Database
 from services.runtime.service import Service
 from tests.conftest import bearer, shared_file
+from tests.intake.patience import patient
 
 
 def code(said: str) -> str | None:
@@ -167,7 +168,7 @@ MakeClient = Callable[[Sequence[Service]], httpx.AsyncClient]
 async def test_a_report_with_a_place_name_alone_is_in_the_area_that_it_surely_means(
     make_client: MakeClient, make_db: Callable[[str], Database], location, admin
 ):
-    client = make_client([service])
+    client = patient(make_client([service]))
     answer = await client.post("/v1/reports", json={"text": "Banjir", "location": location})
     assert answer.status_code == 202
     assert answer.json()["needs_place"] is (admin is None and "lon" not in location)
@@ -180,7 +181,7 @@ async def test_a_report_with_a_place_name_alone_is_in_the_area_that_it_surely_me
     "admin", ["3174", 3174, "31.75.03", "bps 3174", "bps:", "BPS:3174", ["bps:3174"], {"bps": 3174}]
 )
 async def test_a_code_without_its_scheme_is_refused_in_words(make_client: MakeClient, admin):
-    client = make_client([service])
+    client = patient(make_client([service]))
     answer = await client.post("/v1/reports", json={"text": "Banjir", "location": {"admin": admin}})
     assert answer.status_code == 422
     (fault,) = answer.json()["errors"]
