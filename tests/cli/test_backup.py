@@ -34,6 +34,7 @@ from services.runtime.db import Database
 from services.runtime.journal import Entry, meta_of
 from services.runtime.outbox import Relay
 from tests.conftest import bearer, broker_settings, emitted
+from tests.registry.people import patient
 
 DESK = bearer("operator", "posko", hours=9000)
 NAME, PLACE = "Wahyuningtyas Kartikasari", "Gang Melati Nomor Tujuh"
@@ -60,7 +61,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> Path:
 
 @pytest.fixture
 def client(make_client, data) -> httpx.AsyncClient:
-    return make_client([service])
+    return patient(make_client([service]))
 
 
 @pytest.fixture

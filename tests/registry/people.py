@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,26 @@ SITI: dict[str, Any] = {
     "location": {"lon": 107.63, "lat": -6.99},
     "skills": ["cook", {"skill": "first_aid", "level": 3}, "nurse"],
 }
+
+
+class _Again(httpx.AsyncBaseTransport):
+    """Sends again what is answered 503, which says that nothing was stored, for two minutes: as clients do."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+        self.inner = inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        deadline = time.monotonic() + 120
+        while True:
+            answer = await self.inner.handle_async_request(request)
+            if answer.status_code != 503 or time.monotonic() > deadline:
+                return answer
+
+
+def patient(client: httpx.AsyncClient) -> httpx.AsyncClient:
+    """The same client, for a machine that is busy with other things."""
+    client._transport = _Again(client._transport)
+    return client
 
 
 async def send_messages(db: Database) -> None:

@@ -27,6 +27,7 @@ from services.registry.operation_writes import keep_standing_open
 from services.runtime import vault
 from services.runtime.db import Database
 from tests.conftest import bearer, emitted
+from tests.registry.people import patient
 
 DESK = bearer("operator", "posko")
 FIELD = bearer("field", "lapangan")
@@ -53,7 +54,7 @@ STOCK: dict[str, Any] = {
 
 @pytest.fixture
 def client(make_client):
-    return make_client([service])
+    return patient(make_client([service]))
 
 
 @pytest.fixture

@@ -17,12 +17,12 @@ from services.registry.handlers import consumer
 from services.runtime import clock
 from services.runtime.db import Database
 from tests.conftest import Wire, bearer, emitted
-from tests.registry.people import DESK, PMI, SITI
+from tests.registry.people import DESK, PMI, SITI, patient
 
 
 @pytest.fixture
 def client(make_client) -> httpx.AsyncClient:
-    return make_client([service])
+    return patient(make_client([service]))
 
 
 @pytest.fixture

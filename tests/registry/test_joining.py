@@ -19,7 +19,7 @@ from services.registry.confirming import renew
 from services.runtime import clock, vault
 from services.runtime.db import Database
 from tests.conftest import bearer, emitted
-from tests.registry.people import DESK, FIELD, PMI, SITI, Matching, code_in, messages, send_messages
+from tests.registry.people import DESK, FIELD, PMI, SITI, Matching, code_in, messages, patient, send_messages
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def client(make_client, data) -> httpx.AsyncClient:
-    return make_client([service])
+    return patient(make_client([service]))
 
 
 @pytest.fixture

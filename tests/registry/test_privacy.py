@@ -18,7 +18,7 @@ from services.registry.app import service
 from services.runtime import clock
 from services.runtime.db import Database
 from tests.conftest import bearer, emitted
-from tests.registry.people import DESK, FIELD, PMI, SITI, Matching, code_in, messages, send_messages
+from tests.registry.people import DESK, FIELD, PMI, SITI, Matching, code_in, messages, patient, send_messages
 
 GLASS = bearer("break_glass", "komandan", hours=9000)
 AUDITOR = bearer("auditor", hours=9000)
@@ -32,7 +32,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def client(make_client, data) -> httpx.AsyncClient:
-    return make_client([service])
+    return patient(make_client([service]))
 
 
 @pytest.fixture

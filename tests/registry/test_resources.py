@@ -11,14 +11,14 @@ from schemas.resources import ResourceState
 from services.registry.app import service
 from services.runtime.db import Database
 from tests.conftest import emitted
-from tests.registry.people import DESK, PMI
+from tests.registry.people import DESK, PMI, patient
 
 PLACE = {"lon": 107.525, "lat": -7.03}
 
 
 @pytest.fixture
 def client(make_client) -> httpx.AsyncClient:
-    return make_client([service])
+    return patient(make_client([service]))
 
 
 @pytest.fixture

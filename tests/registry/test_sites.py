@@ -15,12 +15,12 @@ from services.registry.headcounts import Unclear, alarm, read_text
 from services.runtime import clock
 from services.runtime.db import Database
 from tests.conftest import bearer, emitted
-from tests.registry.people import DESK, FIELD, PMI, SITI
+from tests.registry.people import DESK, FIELD, PMI, SITI, patient
 
 
 @pytest.fixture
 async def client(make_client) -> httpx.AsyncClient:
-    client = make_client([service])
+    client = patient(make_client([service]))
     for name, exercise in (("flood", False), ("quake", False), ("drill", True)):
         order = {"id": name, "title": name, "exercise": exercise}
         assert (await client.post("/v1/operations", json=order, headers=DESK)).status_code == 201

@@ -13,7 +13,7 @@ import pytest
 from services.registry.app import service
 from services.runtime import vault
 from services.runtime.db import Database
-from tests.registry.people import DESK, Matching, code_in, messages, send_messages
+from tests.registry.people import DESK, Matching, code_in, messages, patient, send_messages
 
 SKILLS = ["cook", "cleaning", "driver", "nurse", "first_aid", "evacuation", "distribution"]
 BATCH = 400
@@ -56,7 +56,7 @@ async def test_volunteers_come_in_thousands_each_once_and_half_confirm_by_code(
     make_client, make_db, tmp_path, monkeypatch, count
 ):
     monkeypatch.setenv("GOTONG_DATA", str(tmp_path))
-    client: httpx.AsyncClient = make_client([service])
+    client: httpx.AsyncClient = patient(make_client([service]))
     db: Database = make_db("registry")
     plan = Matching(make_db("matching"), db)
     rows, numbers = requests(count)
