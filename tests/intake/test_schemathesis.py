@@ -33,12 +33,12 @@ from services.runtime.settings import Settings
 from tests.conftest import bearer
 
 SEED = 20261124
-SHORT = 4
+SHORT = 3
 """Calls of each route, mode and caller in the suite."""
 LONG = 20_000
 PATIENCE_S = 120
 T = TypeVar("T")
-ROLES = ({}, bearer("admin", hours=24))
+ROLES = ({}, bearer("admin", hours=24), bearer("partner", org="pmi", hours=24))
 
 
 class Origin(NamedTuple):
@@ -122,7 +122,7 @@ class Calls:
         self.session = requests.Session()
 
     def of(self, route: Any, mode: GenerationMode, times: int) -> None:
-        """Call one route so often, drawn right or wrong as `mode` says, by turns with and without a token."""
+        """Call one route so often, drawn right or wrong as `mode` says, by turns without a token and with two."""
         documented = set(route.definition.raw["responses"])
         turns = count()
 
@@ -180,6 +180,6 @@ def test_no_call_of_the_documented_interface_crashes_or_gets_an_untold_status(or
 @pytest.mark.slow
 @pytest.mark.timeout(14400)
 def test_twenty_thousand_calls_neither_crash_nor_get_an_untold_status(origin: Origin) -> None:
-    statuses = call_all(origin, lambda routes: -(-LONG // (routes * 2)))
+    statuses = call_all(origin, lambda routes: -(-LONG * 11 // (routes * 20)))
     print(f"{statuses.total()} calls: {dict(sorted(statuses.items()))}")
-    assert statuses.total() >= LONG * 0.95, statuses
+    assert statuses.total() >= LONG, statuses
