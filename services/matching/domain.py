@@ -6,7 +6,7 @@ Pure: no clock, no I/O. An emergency manager could dispute any line here.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, TypeVar
@@ -87,6 +87,12 @@ def moved(
 def assignable(row: Ledger, quantity: int) -> bool:
     """Whether so much still fits the need; it is never trimmed silently."""
     return 0 < quantity <= row.left
+
+
+def vulnerability(groups: Collection[str]) -> float:
+    """How far a need goes before others of its severity, 0 to 1: a quarter for each group among its people that needs
+    more care (infants, the old, pregnant women, people with disabilities, the sick)."""
+    return min(1.0, len(set(groups)) / 4)
 
 
 def too_much_asked(offers: Sequence[tuple[UUID, int]], left: int) -> list[UUID]:

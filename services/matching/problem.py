@@ -120,6 +120,7 @@ def need_line(row: Row, refused: Sequence[UUID]) -> engine.NeedLine:
         area=row["admin"],
         bundle_id=row["bundle_id"],
         exclude=refused,
+        vulnerability=domain.vulnerability(row["vulnerable"]),
     )
 
 

@@ -65,6 +65,7 @@ class Need(SQLModel, table=True):
     level: int = Field(default=0, sa_type=SmallInteger)
     certificates: list[str] = _words()
     languages: list[str] = _words()
+    vulnerable: list[str] = _words()
     bundle_id: UUID | None = None
     declared_at: datetime | None = _instant(nullable=True)
     wanted: int

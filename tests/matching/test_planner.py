@@ -126,6 +126,18 @@ async def test_severity_goes_before_distance_and_may_take_an_open_offer_from_a_l
     await assert_books_hold(db)
 
 
+async def test_among_equals_those_who_need_more_care_go_first_and_never_before_a_graver_need(wire, db):
+    near = make_need(severity=3)
+    frail = make_need(severity=3, point=Point(lon=LON + 0.05, lat=LAT), vulnerable=("infants", "elderly"))
+    await feed(wire, near, frail, make_responder())
+    await plan(db)
+    assert [row["need_id"] for row in await open_offers(db)] == [frail.need_id]
+    grave = make_need(severity=4, point=Point(lon=LON + 0.05, lat=LAT))
+    await feed(wire, grave)
+    await plan(db)
+    assert [row["need_id"] for row in await open_offers(db)] == [grave.need_id]
+
+
 async def test_nobody_is_asked_and_then_not_only_to_save_travel(wire, db):
     east, west = (h3.latlng_to_cell(LAT, LON + lon, 8) for lon in (0.15, -0.15))
     in_the_east, in_the_west = (Point(lon=LON + lon, lat=LAT) for lon in (0.15, -0.05))
