@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import AwareDatetime
 
 from schemas.event import Event
-from schemas.values import Code, Period, Quantity
+from schemas.values import Code, Period, Quantity, Sensitivity
 
 
 class AssignmentState(Event):
@@ -29,6 +29,7 @@ class AssignmentState(Event):
     quantity: Quantity
     state: Literal["made", "started", "arrived", "delivered", "confirmed", "abandoned"]
     period: Period
+    sensitivity: Sensitivity | None = None
     by: str
     reason: str | None = None
 

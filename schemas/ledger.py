@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import model_validator
 
 from schemas.event import Event
-from schemas.values import AreaCode, Code, Count, Severity
+from schemas.values import AreaCode, Code, Count, Sensitivity, Severity
 
 
 class LedgerChanged(Event):
@@ -39,6 +39,7 @@ class LedgerChanged(Event):
     confirmed: Count
     cancelled: Count
     asked: Count
+    sensitivity: Sensitivity | None = None
     cause: str
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import AwareDatetime
 
 from schemas.event import Event
-from schemas.values import Code, Period, Quantity, Severity
+from schemas.values import Code, Period, Quantity, Sensitivity, Severity
 
 
 class OfferState(Event):
@@ -35,6 +35,7 @@ class OfferState(Event):
     expires_at: AwareDatetime
     distance_km: float | None = None
     cost: int | None = None
+    sensitivity: Sensitivity | None = None
     by: str
     reason: str | None = None
 

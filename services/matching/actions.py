@@ -129,6 +129,7 @@ class Held:
                 severity=self.row["severity"],
                 admin=self.row["admin"],
                 **{name: getattr(self.ledger, name) for name in LEDGER},
+                sensitivity=self.row["sensitivity"],
                 cause=cause,
             )
         )
@@ -252,6 +253,7 @@ def offer_event(
         expires_at=offer["expires_at"],
         distance_km=offer["distance_km"],
         cost=offer["cost"],
+        sensitivity=need["sensitivity"],
         by=by,
         reason=reason,
         **more,
@@ -285,6 +287,7 @@ def assignment_event(
         quantity=quantity or row["quantity"],
         state=state,
         period=Period(start=start, end=end),
+        sensitivity=need["sensitivity"],
         by=by or row["by"],
         reason=reason or row["reason"],
     )

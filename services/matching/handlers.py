@@ -133,7 +133,7 @@ _NEED_RECORD = """
     need_id uuid, operation text, exercise boolean, incident_id uuid, item text, skill text, unit text,
     severity smallint, status text, lon double precision, lat double precision, place text, admin text,
     window_start timestamptz, window_end timestamptz, level smallint, certificates text[], languages text[],
-    vulnerable text[], bundle_id uuid, declared_at timestamptz, wanted integer"""
+    vulnerable text[], sensitivity text, bundle_id uuid, declared_at timestamptz, wanted integer"""
 _NEED_COLUMNS = ", ".join(part.split()[0] for part in _NEED_RECORD.split(","))
 
 
@@ -147,7 +147,7 @@ async def _copy_needs(tx: Tx, events: Sequence[NeedState]) -> None:
             status = excluded.status, lon = excluded.lon, lat = excluded.lat, place = excluded.place,
             admin = excluded.admin, window_start = excluded.window_start, window_end = excluded.window_end,
             level = excluded.level, certificates = excluded.certificates, languages = excluded.languages,
-            vulnerable = excluded.vulnerable, bundle_id = excluded.bundle_id,
+            vulnerable = excluded.vulnerable, sensitivity = excluded.sensitivity, bundle_id = excluded.bundle_id,
             declared_at = coalesce(n.declared_at, excluded.declared_at), wanted = excluded.wanted,
             version = n.version + 1
         """,
@@ -176,6 +176,7 @@ def _need_row(event: NeedState) -> dict[str, Any]:
         "certificates": list(event.requires.certificates),
         "languages": list(event.requires.languages),
         "vulnerable": list(event.vulnerable),
+        "sensitivity": event.sensitivity,
         "bundle_id": event.bundle_id,
         "declared_at": event.declared_at or (event.meta.time if event.status == "declared" else None),
         "wanted": event.quantity,

@@ -66,6 +66,7 @@ class Need(SQLModel, table=True):
     certificates: list[str] = _words()
     languages: list[str] = _words()
     vulnerable: list[str] = _words()
+    sensitivity: str | None = None
     bundle_id: UUID | None = None
     declared_at: datetime | None = _instant(nullable=True)
     wanted: int

@@ -91,6 +91,18 @@ async def test_a_need_and_responders_become_offers_and_an_assignment(wire, db):
     await assert_books_hold(db)
 
 
+async def test_what_follows_from_a_protected_need_bears_its_class(wire, db):
+    need = make_need(sensitivity="sexual_violence")
+    await feed(wire, need, make_responder())
+    assert await plan(db) == 1
+    (offer,) = await emitted(db, OfferMade)
+    async with db.tx() as tx:
+        await actions.accept(tx, offer.offer_id, None, by="responder:x")
+    told = [*await emitted(db, LedgerChanged), *await emitted(db, OfferAccepted), *await emitted(db, AssignmentMade)]
+    assert len(told) == 5
+    assert {event.sensitivity for event in [offer, *told]} == {"sexual_violence"}
+
+
 async def test_the_classes_of_tables_have_the_columns_of_the_migration(db):
     found = await rows(
         db,
