@@ -53,8 +53,8 @@ def example(name: str) -> tuple[str, dict[str, Any]]:
     # What opens something comes first in life, too: a merge or a correction would speak of what nobody knows.
     opening = ("opened", "received", "drafted", "registered", "issued", "made", "refused", "submitted", "accepted")
     kinds = sorted(kind for kind, model in event_types().items() if model.topic == name)
-    for consumer in (intake, matching):
-        if name in consumer.topics:  # what somebody does something with, where anybody does
+    for consumer in (intake, matching, registry.consumer):
+        if consumer is not None and name in consumer.topics:  # what somebody does something with, where anybody does
             kinds = [kind for kind in kinds if kind in consumer._handlers]
     kind = min(kinds, key=lambda kind: next((n for n, word in enumerate(opening) if f".{word}." in kind), 99))
     value: dict[str, Any] = json.loads((GOLDEN / f"{kind}.json").read_text("utf-8"))
