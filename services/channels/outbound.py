@@ -23,7 +23,7 @@ from services.channels import rules, templates
 from services.channels.adapters import Adapter, Letter, NotNow, Refused, Unclear, adapter_for
 from services.channels.settings import ChannelSettings
 from services.runtime import clock, ids, vault
-from services.runtime.db import Database, Row, Tx
+from services.runtime.db import Database, Row, Tx, wait_any
 
 log = logging.getLogger(__name__)
 
@@ -250,21 +250,12 @@ async def run(db: Database, stopping: asyncio.Event, tell: Tell = tell_nobody) -
             while not stopping.is_set():
                 wake.clear()
                 if not await sender.round():
-                    await _wait(wake, stopping, _POLL_S)
+                    await wait_any(wake, stopping, timeout_s=_POLL_S)
                 if listener.is_closed():
                     raise ConnectionError("the listening connection has ended")
     finally:
         if not listener.is_closed():
             await listener.close()
-
-
-async def _wait(wake: asyncio.Event, stopping: asyncio.Event, timeout_s: float) -> None:
-    tasks = [asyncio.ensure_future(event.wait()) for event in (wake, stopping)]
-    try:
-        await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 async def _channel(tx: Tx) -> str:

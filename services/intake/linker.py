@@ -25,7 +25,7 @@ from services.intake.incidents import refresh, try_lock_operation
 from services.intake.linking import Link, Linker, LinkReport
 from services.intake.needs_text import needs_in, reader, stored
 from services.runtime import clock, outbox
-from services.runtime.db import Database, Row, Tx, to_json
+from services.runtime.db import Database, Row, Tx, to_json, wait_any
 from services.runtime.ids import uuid7
 from services.runtime.kafka import FEW, GATHER_S
 
@@ -69,7 +69,7 @@ async def run(db: Database, stopping: asyncio.Event) -> None:
             wake.clear()
             moved = await link_waiting(db, indexes, stopping)
             if not moved:
-                await _wait_any(wake, stopping)
+                await wait_any(wake, stopping, timeout_s=_POLL_S)
             elif moved > FEW:
                 await asyncio.sleep(GATHER_S)
     finally:
@@ -255,12 +255,3 @@ async def _zone(tx: Tx, operation: str) -> ZoneInfo:
         with suppress(ZoneInfoNotFoundError, ValueError):
             return ZoneInfo(name)
     return ZoneInfo("Asia/Jakarta")
-
-
-async def _wait_any(wake: asyncio.Event, stopping: asyncio.Event) -> None:
-    tasks = [asyncio.ensure_future(event.wait()) for event in (wake, stopping)]
-    try:
-        await asyncio.wait(tasks, timeout=_POLL_S, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()

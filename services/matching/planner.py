@@ -41,7 +41,7 @@ from services.matching.release import ask_back
 from services.matching.settings import MatchingSettings
 from services.matching.widen import widen
 from services.runtime import clock
-from services.runtime.db import Database, Row, Tx, to_json
+from services.runtime.db import Database, Row, Tx, to_json, wait_any
 
 log = logging.getLogger(__name__)
 
@@ -430,7 +430,7 @@ async def run(db: Database, stopping: asyncio.Event) -> None:
             if begun - widened_at >= settings.widen_s:
                 widened_at = begun
             took = time.monotonic() - begun
-            await _either(wake, stopping, timeout_s=1 if all(one.settled for one in planners.values()) else 0.1)
+            await wait_any(wake, stopping, timeout_s=1 if all(one.settled for one in planners.values()) else 0.1)
             if wake.is_set():
                 # What comes after a pause is planned at once. A burst gives few plans: the next waits for more of it,
                 # the longer the more a plan costs.
@@ -443,12 +443,3 @@ async def run(db: Database, stopping: asyncio.Event) -> None:
             await planner.forget()
         if listener is not None:
             await listener.close(timeout=1)
-
-
-async def _either(*events: asyncio.Event, timeout_s: float) -> None:
-    tasks = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()

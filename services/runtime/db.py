@@ -212,6 +212,16 @@ class Database:
         return connection
 
 
+async def wait_any(*events: asyncio.Event, timeout_s: float) -> None:
+    """Until one of these is set, or so long: how a loop waits for a NOTIFY or its end."""
+    tasks = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
 def _unknown(error: BaseException) -> bool:
     """Whether nobody knows what the server made of the last command: it was cancelled, or had no answer in time."""
     return not isinstance(error, Exception) or isinstance(error, TimeoutError)

@@ -21,7 +21,7 @@ from schemas.event import Event, Meta
 from schemas.topics import TOPICS
 from services.runtime import clock, journal, kafka, trace
 from services.runtime.cloudevents import headers
-from services.runtime.db import Database, Row, Tx, is_transient, to_json
+from services.runtime.db import Database, Row, Tx, is_transient, to_json, wait_any
 from services.runtime.ids import uuid7
 from services.runtime.journal import Entry
 from services.runtime.kafka import FEW, GATHER_S, LogLost
@@ -155,7 +155,7 @@ class Relay:
                     pause_s = min(pause_s * 2, 5)
                 elif moved < self.batch:
                     lost = [self._link.lost] if self._link else []
-                    await _wait_any(wake, stopping, *lost, timeout_s=0.2)
+                    await wait_any(wake, stopping, *lost, timeout_s=0.2)
                     if moved > FEW:
                         await asyncio.sleep(GATHER_S)
         finally:
@@ -519,12 +519,3 @@ async def _wait(stopping: asyncio.Event, timeout_s: float) -> None:
         await asyncio.wait_for(stopping.wait(), timeout_s)
     except TimeoutError:
         return
-
-
-async def _wait_any(*events: asyncio.Event, timeout_s: float) -> None:
-    tasks = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
