@@ -38,6 +38,7 @@ from services.runtime.service import Service, build_app
 from services.runtime.settings import Settings
 from services.runtime.topics import ensure_topics
 from tests.databases import Databases
+from tests.web.browser import said as browser_said
 
 os.environ.setdefault("GOTONG_SECRET_KEY", "tests-only-secret-which-is-long-enough")
 
@@ -97,8 +98,8 @@ def template(postgres: Postgres) -> str:
 
 
 def pytest_report_header() -> list[str]:
-    """Say which broker the tests use, why, and what is therefore left out."""
-    return [str(broker_choice())]
+    """Say which broker and browser the tests use, why, and what is therefore left out."""
+    return [str(broker_choice()), browser_said()]
 
 
 @lru_cache(maxsize=1)
