@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from schemas.answers import AnswerGiven
-from services.matching import actions
+from services.matching import actions, assignment_writes, offer_writes
 from services.matching.actions import Busy, NeedMet, OfferOver
 from services.matching.settings import MatchingSettings
 from services.runtime.db import Tx
@@ -30,9 +30,9 @@ async def take_answer(tx: Tx, event: AnswerGiven, settings: MatchingSettings) ->
         # What a refused yes has counted by then is undone with it.
         async with tx.savepoint():
             if event.accepted:
-                await actions.accept(tx, event.offer_id, event.quantity, by=by)
+                await assignment_writes.accept(tx, event.offer_id, event.quantity, by=by)
             else:
-                await actions.decline(tx, event.offer_id, None, by=by, settings=settings)
+                await offer_writes.decline(tx, event.offer_id, None, by=by, settings=settings)
     except (OfferOver, Conflict):
         return  # it ended before the answer came, or was answered over HTTP: the events about that say what stands
     except (NeedMet, Busy) as refused:
@@ -44,7 +44,7 @@ async def take_answer(tx: Tx, event: AnswerGiven, settings: MatchingSettings) ->
 async def _take_back(tx: Tx, offer_id: UUID, need_id: UUID, reason: str) -> None:
     need = await actions.hold_one(tx, need_id)
     offers = await tx.fetch("SELECT * FROM offer WHERE offer_id = $1 AND state = 'made'", offer_id)
-    await actions.close_offers(
+    await offer_writes.close_offers(
         tx, {need_id: need}, offers, "withdrawn", by="system:answers", reason=f"answered yes, but {reason}"
     )
     await actions.put_back(tx, [need])

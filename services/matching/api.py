@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 
 from schemas.values import OperationId, Quantity
-from services.matching import actions, domain
+from services.matching import actions, assignment_writes, domain, offer_writes, release_writes
 from services.matching.actions import Busy, NeedMet, OfferOver
 from services.matching.settings import MatchingSettings
 from services.runtime.auth import Actor, Caller
@@ -157,7 +157,12 @@ async def accept(request: Request, actor: Caller, offer_id: UUID) -> Response:
     body = await body_of(request)
     order = parse(body or b"{}", Accept)
     return await _answer_offer(
-        request, actor, offer_id, "accept", body, lambda tx: actions.accept(tx, offer_id, order.quantity, by=actor.name)
+        request,
+        actor,
+        offer_id,
+        "accept",
+        body,
+        lambda tx: assignment_writes.accept(tx, offer_id, order.quantity, by=actor.name),
     )
 
 
@@ -177,7 +182,7 @@ async def decline(request: Request, actor: Caller, offer_id: UUID) -> Response:
         offer_id,
         "decline",
         body,
-        lambda tx: actions.decline(tx, offer_id, order.reason, by=actor.name, settings=settings),
+        lambda tx: offer_writes.decline(tx, offer_id, order.reason, by=actor.name, settings=settings),
     )
 
 
@@ -186,7 +191,7 @@ async def _advance(
 ) -> Response:
     body = await body_of(request)
     return await _answer_offer(
-        request, actor, offer_id, word, body, lambda tx: actions.advance(tx, offer_id, target, by=actor.name)
+        request, actor, offer_id, word, body, lambda tx: assignment_writes.advance(tx, offer_id, target, by=actor.name)
     )
 
 
@@ -224,7 +229,7 @@ async def abandon(request: Request, actor: Caller, offer_id: UUID) -> Response:
         offer_id,
         "abandon",
         body,
-        lambda tx: actions.abandon(tx, offer_id, order.reason, by=actor.name, settings=settings),
+        lambda tx: assignment_writes.abandon(tx, offer_id, order.reason, by=actor.name, settings=settings),
     )
 
 
@@ -233,7 +238,7 @@ async def check_in(request: Request, actor: Caller, offer_id: UUID) -> Response:
     """Still at it: the clock of silence starts anew."""
     body = await body_of(request)
     return await _answer_offer(
-        request, actor, offer_id, "check-in", body, lambda tx: actions.check_in(tx, offer_id, by=actor.name)
+        request, actor, offer_id, "check-in", body, lambda tx: assignment_writes.check_in(tx, offer_id, by=actor.name)
     )
 
 
@@ -251,7 +256,7 @@ async def request_release(request: Request, actor: Caller, assignment_id: UUID) 
 
     async def work(tx: Tx) -> Answer:
         await _may_answer(tx, actor, assignment_id)
-        event = await actions.ask_release(tx, assignment_id, order.reason, by=actor.name)
+        event = await release_writes.ask_release(tx, assignment_id, order.reason, by=actor.name)
         return 200, event.model_dump(mode="json", exclude_none=True)
 
     return await write(request, actor, f"POST /v1/assignments/{assignment_id}/request-release", body, work)
@@ -272,7 +277,7 @@ async def hand_over(request: Request, actor: Caller, assignment_id: UUID) -> Res
 
     async def work(tx: Tx) -> Answer:
         await _may_answer(tx, actor, assignment_id)
-        event = await actions.hand_over(
+        event = await assignment_writes.hand_over(
             tx, assignment_id, order.responder, order.reason, by=actor.name, settings=settings
         )
         return 201, event.model_dump(mode="json", exclude_none=True)
@@ -297,7 +302,7 @@ async def assign(request: Request, actor: Caller) -> Response:
         need = await tx.fetchrow("SELECT operation FROM need WHERE need_id = $1", order.need)
         if need is not None:
             actor.require_operation(need["operation"])
-        event = await actions.assign_by_hand(
+        event = await assignment_writes.assign_by_hand(
             tx,
             order.need,
             order.responder,

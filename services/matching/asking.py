@@ -10,8 +10,8 @@ from typing import Any, Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from services.matching import actions, domain, engine
-from services.matching.actions import Ask
+from services.matching import actions, domain, engine, offer_writes
+from services.matching.offer_writes import Ask
 from services.matching.problem import Problem, Scope, need_line
 from services.matching.settings import MatchingSettings
 from services.runtime import clock
@@ -135,8 +135,8 @@ async def apply(
 async def _withdraw(tx: Tx, needs: Sequence[UUID], offers: Sequence[Row], version: dict[UUID, int]) -> None:
     held = await actions.hold(tx, needs)
     doomed = {offer["offer_id"] for offer in offers}
-    now_open = [offer for offer in await actions.open_offers(tx, held) if offer["offer_id"] in doomed]
-    await actions.close_offers(tx, held, now_open, "withdrawn", by=BY, reason="planned otherwise now")
+    now_open = [offer for offer in await offer_writes.open_offers(tx, held) if offer["offer_id"] in doomed]
+    await offer_writes.close_offers(tx, held, now_open, "withdrawn", by=BY, reason="planned otherwise now")
     await actions.put_back(tx, held.values(), replan=False)
     for offer in now_open:
         need = held[offer["need_id"]]
@@ -174,7 +174,7 @@ async def _ask(
         good.append(ask)
     if good:
         good = await _explained(tx, held, good, changes)
-        await actions.make_offers(tx, held, good, by=BY, reason=None, settings=settings)
+        await offer_writes.make_offers(tx, held, good, by=BY, reason=None, settings=settings)
         await actions.put_back(tx, held.values(), replan=False)
     if len(good) < len(asks):
         log.info("%d of %d planned offers were overtaken by changes", len(asks) - len(good), len(asks))

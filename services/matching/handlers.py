@@ -21,7 +21,7 @@ from schemas.responders import (
     ResponderUpdated,
     ResponderWithdrawn,
 )
-from services.matching import actions, domain
+from services.matching import actions, confirmation_writes, domain, offer_writes, release_writes, source_writes
 from services.matching.actions import Change, Held
 from services.matching.answers import take_answer
 from services.matching.domain import Ledger
@@ -64,7 +64,9 @@ async def on_needs(events: Sequence[NeedState], tx: Tx) -> None:
         await _copy_needs(tx, changed)
         held = await actions.hold(tx, [event.need_id for event in changed])
         offers: dict[UUID, list[Row]] = {}
-        for offer in await actions.open_offers(tx, [need_id for need_id, need in held.items() if need.ledger.asked]):
+        for offer in await offer_writes.open_offers(
+            tx, [need_id for need_id, need in held.items() if need.ledger.asked]
+        ):
             offers.setdefault(offer["need_id"], []).append(offer)
         for event in changed:
             await _amend(tx, held[event.need_id], before.get(event.need_id), offers.get(event.need_id, []), event)
@@ -115,8 +117,8 @@ async def _amend(tx: Tx, need: Held, before: Row | None, offers: list[Row], even
             counted = [(o["offer_id"], o["quantity"]) for o in offers if not (o["extra"] and need.ledger.left)]
             surplus = set(domain.too_much_asked(counted, need.ledger.left))
             gone = [offer for offer in offers if offer["offer_id"] in surplus]
-    await actions.close_offers(tx, held, gone, "withdrawn", by="system:needs", reason=why)
-    await actions.balance_releases(tx, need, by="system:needs")
+    await offer_writes.close_offers(tx, held, gone, "withdrawn", by="system:needs", reason=why)
+    await release_writes.balance_releases(tx, need, by="system:needs")
 
 
 def _told(need: Held, cause: str) -> str:
@@ -194,7 +196,7 @@ async def on_responders(events: Sequence[ResponderState], tx: Tx) -> None:
         await _copy_responders(tx, states)
 
     if gone:
-        await actions.release_responders(tx, gone, copy)
+        await source_writes.release_responders(tx, gone, copy)
     else:
         await copy()
     # A responder of life may be asked in drills as well.
@@ -266,8 +268,8 @@ async def on_resources(events: Sequence[ResourceState], tx: Tx) -> None:
                 rows.append({**_lot_row(event), "exercise": exercise, "reserved": reserved, "given": given})
         await _copy_lots(tx, rows)
 
-    counts = [actions.Count(e.lot_id, e.status == "available", e.quantity, e.meta.time) for e in states]
-    await actions.recount_lots(tx, counts, write)
+    counts = [source_writes.Count(e.lot_id, e.status == "available", e.quantity, e.meta.time) for e in states]
+    await source_writes.recount_lots(tx, counts, write)
     await actions.mark(
         tx,
         [Change(exercise, source_id=event.lot_id) for event in states for exercise in sorted({event.exercise, True})],
@@ -334,13 +336,13 @@ async def on_operations(events: Sequence[OperationState], tx: Tx) -> None:
 @consumer.on(DeliveryConfirmed)
 async def on_delivery_confirmed(event: DeliveryConfirmed, tx: Tx) -> None:
     """Confirm what was delivered, the oldest first."""
-    await actions.confirm(tx, event.need_id, event.quantity, by=event.by, reason=event.reason)
+    await confirmation_writes.confirm(tx, event.need_id, event.quantity, by=event.by, reason=event.reason)
 
 
 @consumer.on(DeliveryDisputed)
 async def on_delivery_disputed(event: DeliveryDisputed, tx: Tx) -> None:
     """Open again what was counted as delivered and did not arrive."""
-    await actions.dispute(tx, event.need_id, event.quantity, by=event.by, reason=event.reason)
+    await confirmation_writes.dispute(tx, event.need_id, event.quantity, by=event.by, reason=event.reason)
 
 
 @consumer.on(AnswerGiven)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
-from services.matching import actions, engine
+from services.matching import actions, engine, release_writes
 from services.matching.asking import BY
 from services.matching.problem import Problem, Scope, needs_of, responders_of, rules_of, zones_of
 from services.matching.settings import MatchingSettings
@@ -128,7 +128,9 @@ async def _request(tx: Tx, chosen: Mapping[UUID, Row]) -> int:
         grave = chosen[row["assignment_id"]]
         place = f" at {grave['place']}" if grave["place"] else ""
         reason = f"life is at risk elsewhere: {grave['skill']}{place}, and nobody else can go"
-        await actions.request_release(tx, held[row["need_id"]], [row], by=BY, reason=reason, for_need=grave["need_id"])
+        await release_writes.request_release(
+            tx, held[row["need_id"]], [row], by=BY, reason=reason, for_need=grave["need_id"]
+        )
     await actions.put_back(tx, held.values(), replan=False)
     return len(rows)
 

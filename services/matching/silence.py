@@ -8,7 +8,7 @@ from uuid import UUID
 
 from schemas.assignments import AssignmentOverdue
 from schemas.event import Event
-from services.matching import actions, domain
+from services.matching import actions, domain, offer_writes
 from services.matching.actions import Held
 from services.matching.domain import ACTIVE
 from services.matching.settings import MatchingSettings
@@ -41,7 +41,7 @@ async def expire_offers(tx: Tx, *, limit: int, settings: MatchingSettings) -> in
         return 0
     held = await actions.hold(tx, [row["need_id"] for row in due])
     by_need: dict[UUID, list[Row]] = {}
-    for offer in await actions.open_offers(tx, held):
+    for offer in await offer_writes.open_offers(tx, held):
         if offer["expires_at"] <= now:
             by_need.setdefault(offer["need_id"], []).append(offer)
     # All at once and in order, as everybody locks them.
@@ -74,11 +74,11 @@ async def _expire(
             # Those who were asked together with the last say no more than one of them would.
             most_in_all=settings.silent_in_all + len(offers) - 1,
         )
-        await actions.close_offers(
+        await offer_writes.close_offers(
             tx, held, some, "expired", by="system:timer", reason=UNANSWERED[level], next_asked=level
         )
         sources = [offer["responder_id"] or offer["lot_id"] for offer in some]
-        await actions.remember_refusal(tx, need.need_id, sources, "expired", settings)
+        await offer_writes.remember_refusal(tx, need.need_id, sources, "expired", settings)
         if others and silent[organisation] >= settings.silent_of_one:
             assert organisation is not None
             await _pass_over(tx, need, organisation, settings)

@@ -11,7 +11,7 @@ from schemas.assignments import AssignmentMade
 from schemas.needs import NeedDrafted, NeedWithdrawn
 from schemas.offers import OfferDeclined, OfferWithdrawn
 from schemas.operations import OperationOpened
-from services.matching import actions
+from services.matching import assignment_writes
 from services.matching.app import service
 from services.matching.handlers import consumer
 from services.runtime import clock
@@ -386,7 +386,7 @@ async def test_the_explanation_is_told_in_two_languages_with_rank_alternative_an
     await plan(db)
     first = (await rows(db, "SELECT * FROM offer WHERE need_id = $1 ORDER BY offer_id", need.need_id))[0]
     async with db.tx() as tx:
-        await actions.accept(tx, first["offer_id"], None, by="responder:x")
+        await assignment_writes.accept(tx, first["offer_id"], None, by="responder:x")
 
     async def told(of, **query):
         answer = await client.get(f"/v1/needs/{of.need_id}/explanation", params=query, headers=bearer(OPERATOR))

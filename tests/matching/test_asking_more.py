@@ -12,7 +12,7 @@ from schemas.needs import NeedAmended
 from schemas.offers import OfferWithdrawn
 from schemas.responders import ResponderUpdated, Skill
 from schemas.values import Point
-from services.matching import actions, domain, planner
+from services.matching import assignment_writes, domain, offer_writes, planner
 from services.matching.handlers import consumer
 from services.matching.problem import Scope
 from services.matching.settings import MatchingSettings
@@ -57,9 +57,9 @@ async def widen(db, settings=SETTINGS):
 async def say(db, offer, *, yes):
     async with db.tx() as tx:
         if yes:
-            await actions.accept(tx, offer["offer_id"], None, by="responder:x")
+            await assignment_writes.accept(tx, offer["offer_id"], None, by="responder:x")
         else:
-            await actions.decline(tx, offer["offer_id"], None, by="responder:x", settings=SETTINGS)
+            await offer_writes.decline(tx, offer["offer_id"], None, by="responder:x", settings=SETTINGS)
 
 
 @given(left=st.integers(1, 50), asked=st.integers(0, 200), share=st.floats(0, 1), most=st.floats(1, 5))
@@ -141,7 +141,7 @@ async def test_who_mostly_says_yes_is_asked_before_who_mostly_does_not(wire, db)
             await say(db, offer, yes=offer["responder_id"] == willing.responder_id)
         (busy,) = await rows(db, "SELECT assignment_id FROM assignment WHERE state = 'made'")
         async with db.tx() as tx:
-            await actions.advance(tx, busy["assignment_id"], "delivered", by="responder:x")
+            await assignment_writes.advance(tx, busy["assignment_id"], "delivered", by="responder:x")
         clock.shift(timedelta(hours=9))
     counted = await rows(db, "SELECT responder_id, said_yes, said_no FROM responder")
     assert {row["responder_id"]: (row["said_yes"], row["said_no"]) for row in counted} == {

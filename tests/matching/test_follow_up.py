@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from schemas.assignments import AssignmentMade, AssignmentOverdue, AssignmentReleaseRequested
 from schemas.needs import NeedAmended, NeedWithdrawn
 from schemas.values import Period
-from services.matching import actions, app, domain, silence
+from services.matching import app, assignment_writes, domain, release_writes, silence
 from services.matching.handlers import consumer
 from services.runtime import clock
 from tests.conftest import Wire, bearer, emitted
@@ -49,7 +49,7 @@ async def accept_all(db):
     found = await rows(db, "SELECT offer_id FROM offer WHERE state = 'made' ORDER BY offer_id")
     for row in found:
         async with db.tx() as tx:
-            await actions.accept(tx, row["offer_id"], None, by="responder:x")
+            await assignment_writes.accept(tx, row["offer_id"], None, by="responder:x")
     return [row["offer_id"] for row in found]
 
 
@@ -85,8 +85,8 @@ async def test_a_smaller_need_takes_from_open_then_from_offered_then_asks_promis
     first, second, third, fourth = [row["offer_id"] for row in await rows(db, "SELECT * FROM offer ORDER BY offer_id")]
     async with db.tx() as tx:
         for one in (first, second, third):
-            await actions.accept(tx, one, None, by="responder:x")
-        await actions.advance(tx, first, "started", by="responder:x")
+            await assignment_writes.accept(tx, one, None, by="responder:x")
+        await assignment_writes.advance(tx, first, "started", by="responder:x")
     assert await ledger_of(db, need.need_id) == {
         "needed": 6, "open": 2, "offered": 1, "committed": 2, "in_transit": 1, "asked": 1,
     }  # fmt: skip
@@ -99,12 +99,12 @@ async def test_a_smaller_need_takes_from_open_then_from_offered_then_asks_promis
     assert await ledger_of(db, need.need_id) == {"needed": 3, "committed": 2, "in_transit": 1}
     assert await asked_back(db) == {third}, "the youngest, and never who is on the way"
     (event,) = await emitted(db, AssignmentReleaseRequested)
-    assert (event.assignment_id, event.state, event.reason) == (third, "made", actions.LESS)
+    assert (event.assignment_id, event.state, event.reason) == (third, "made", release_writes.LESS)
     await feed(wire, amended(need, quantity=2, severity=4))
     assert len(await emitted(db, AssignmentReleaseRequested)) == 1, "once is enough"
     async with db.tx() as tx:
-        gone = await actions.abandon(tx, third, None, by="responder:x", settings=SETTINGS)
-    assert gone.reason == actions.LESS
+        gone = await assignment_writes.abandon(tx, third, None, by="responder:x", settings=SETTINGS)
+    assert gone.reason == release_writes.LESS
     assert await ledger_of(db, need.need_id) == {"needed": 2, "committed": 1, "in_transit": 1}
     assert await rows(db, "SELECT 1 FROM refusal") == [], "who gave back what we asked for may be asked again"
     assert fourth
@@ -131,15 +131,15 @@ async def test_a_withdrawn_need_asks_all_back_that_has_not_set_out(wire, db):
     await plan(db)
     first, *others = await accept_all(db)
     async with db.tx() as tx:
-        await actions.advance(tx, first, "started", by="responder:x")
+        await assignment_writes.advance(tx, first, "started", by="responder:x")
     withdrawn = make_need(NeedWithdrawn, **{**need.model_dump(), "status": "withdrawn"})
     await feed(wire, withdrawn)
     await wire.deliver(withdrawn, sequence=10**9)
     assert await asked_back(db) == set(others)
-    assert {e.reason for e in await emitted(db, AssignmentReleaseRequested)} == {actions.GONE}
+    assert {e.reason for e in await emitted(db, AssignmentReleaseRequested)} == {release_writes.GONE}
     for one in others:
         async with db.tx() as tx:
-            await actions.abandon(tx, one, None, by="operator:x", settings=SETTINGS)
+            await assignment_writes.abandon(tx, one, None, by="operator:x", settings=SETTINGS)
     assert await ledger_of(db, need.need_id) == {"needed": 3, "in_transit": 1, "cancelled": 2}
     await assert_books_hold(db)
 
@@ -160,7 +160,7 @@ async def test_dispatchers_ask_back_with_a_reason_but_never_who_is_on_scene(wire
     await plan(db)
     first, second = await accept_all(db)
     async with db.tx() as tx:
-        await actions.advance(tx, first, "arrived", by="responder:x")
+        await assignment_writes.advance(tx, first, "arrived", by="responder:x")
     order = {"reason": "a graver need at the dam"}
 
     async def ask(one, who="operator", key="k1"):
@@ -180,7 +180,7 @@ async def test_dispatchers_ask_back_with_a_reason_but_never_who_is_on_scene(wire
     await feed(wire, amended(need, quantity=3))
     assert await asked_back(db) == {second}
     async with db.tx() as tx:
-        await actions.advance(tx, second, "started", by="responder:x")
+        await assignment_writes.advance(tx, second, "started", by="responder:x")
     assert await asked_back(db) == set()
     await assert_books_hold(db)
 
@@ -207,7 +207,7 @@ async def test_silence_is_carried_to_the_holder_then_the_organisation_then_the_d
     assert [event.reason for event in events[1:]] == list(silence.SILENT)
     assert all(event.due_at > event.heard_at and event.state == "made" for event in events)
     async with db.tx() as tx:
-        await actions.advance(tx, one, "delivered", by="responder:x")
+        await assignment_writes.advance(tx, one, "delivered", by="responder:x")
     clock.shift(wait)
     assert await silent(db) == 0, "who is done owes no word"
     assert (await client.post(
@@ -231,13 +231,13 @@ async def test_a_shift_is_handed_over_in_one_step_or_not_at_all(wire, db, client
     other = make_need(window=need.window)
     await feed(wire, need, other, tired)
     async with db.tx() as tx:
-        made = await actions.assign_by_hand(
+        made = await assignment_writes.assign_by_hand(
             tx, need.need_id, tired.responder_id, None, 1, "near", by="operator:x", settings=SETTINGS
         )
-        await actions.advance(tx, made.assignment_id, "arrived", by="responder:x")
+        await assignment_writes.advance(tx, made.assignment_id, "arrived", by="responder:x")
     await feed(wire, fresh, busy)
     async with db.tx() as tx:
-        await actions.assign_by_hand(
+        await assignment_writes.assign_by_hand(
             tx, other.need_id, busy.responder_id, None, 1, "near", by="operator:x", settings=SETTINGS
         )
     clock.shift(timedelta(hours=8))

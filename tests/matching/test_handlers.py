@@ -24,7 +24,7 @@ from schemas.operations import OperationClosed
 from schemas.resources import ResourceAdjusted, ResourceWithdrawn
 from schemas.responders import ResponderRegistered, ResponderUpdated, ResponderWithdrawn
 from schemas.values import Period
-from services.matching import actions, tables
+from services.matching import actions, assignment_writes, tables
 from services.matching.handlers import consumer
 from services.runtime import clock
 from tests.conftest import Wire, emitted
@@ -56,13 +56,13 @@ async def accept_all(db, need_id):
     open_now = await rows(db, "SELECT offer_id FROM offer WHERE need_id = $1 AND state = 'made' ORDER BY 1", need_id)
     for row in open_now:
         async with db.tx() as tx:
-            await actions.accept(tx, row["offer_id"], None, by="responder:x")
+            await assignment_writes.accept(tx, row["offer_id"], None, by="responder:x")
     return [row["offer_id"] for row in open_now]
 
 
 async def assign(db, need, lot, quantity):
     async with db.tx() as tx:
-        event = await actions.assign_by_hand(
+        event = await assignment_writes.assign_by_hand(
             tx, need.need_id, None, lot.lot_id, quantity, "by hand", by="operator:x", settings=SETTINGS
         )
     return event.assignment_id
@@ -70,7 +70,7 @@ async def assign(db, need, lot, quantity):
 
 async def advance(db, assignment_id, target):
     async with db.tx() as tx:
-        return await actions.advance(tx, assignment_id, target, by="responder:x")
+        return await assignment_writes.advance(tx, assignment_id, target, by="responder:x")
 
 
 async def test_a_need_and_responders_become_offers_and_an_assignment(wire, db):
@@ -81,7 +81,7 @@ async def test_a_need_and_responders_become_offers_and_an_assignment(wire, db):
     assert len(offers) == 2
     assert await ledger_of(db, need.need_id) == {"needed": 2, "offered": 2, "asked": 2}
     async with db.tx() as tx:
-        await actions.accept(tx, offers[0].offer_id, None, by="responder:x")
+        await assignment_writes.accept(tx, offers[0].offer_id, None, by="responder:x")
     assert await ledger_of(db, need.need_id) == {"needed": 2, "offered": 1, "committed": 1, "asked": 1}
     (made,) = await emitted(db, AssignmentMade)
     (accepted,) = await emitted(db, OfferAccepted)
@@ -97,7 +97,7 @@ async def test_what_follows_from_a_protected_need_bears_its_class(wire, db):
     assert await plan(db) == 1
     (offer,) = await emitted(db, OfferMade)
     async with db.tx() as tx:
-        await actions.accept(tx, offer.offer_id, None, by="responder:x")
+        await assignment_writes.accept(tx, offer.offer_id, None, by="responder:x")
     told = [*await emitted(db, LedgerChanged), *await emitted(db, OfferAccepted), *await emitted(db, AssignmentMade)]
     assert len(told) == 5
     assert {event.sensitivity for event in [offer, *told]} == {"sexual_violence"}
@@ -169,7 +169,7 @@ async def test_a_need_amended_down_takes_from_open_then_offered_and_stops_at_pro
     (first, second, *_) = await rows(db, "SELECT offer_id FROM offer ORDER BY offer_id")
     for row in (first, second):
         async with db.tx() as tx:
-            await actions.accept(tx, row["offer_id"], None, by="responder:x")
+            await assignment_writes.accept(tx, row["offer_id"], None, by="responder:x")
     assert await ledger_of(db, need.need_id) == {"needed": 6, "open": 2, "offered": 2, "committed": 2, "asked": 2}
 
     def amended(quantity):
@@ -183,7 +183,7 @@ async def test_a_need_amended_down_takes_from_open_then_offered_and_stops_at_pro
     assert "amended to 1, held at 2: so many are promised" in [e.cause for e in await emitted(db, LedgerChanged)]
     # What comes back is not wanted any more.
     async with db.tx() as tx:
-        await actions.abandon(tx, first["offer_id"], "flat tyre", by="responder:x", settings=SETTINGS)
+        await assignment_writes.abandon(tx, first["offer_id"], "flat tyre", by="responder:x", settings=SETTINGS)
     assert await ledger_of(db, need.need_id) == {"needed": 1, "committed": 1}
     await feed(wire, amended(5))
     assert await ledger_of(db, need.need_id) == {"needed": 5, "open": 4, "committed": 1}
@@ -196,12 +196,12 @@ async def test_a_withdrawn_need_cancels_what_nobody_promised(wire, db):
     await plan(db)
     (row, _) = await rows(db, "SELECT offer_id FROM offer ORDER BY offer_id")
     async with db.tx() as tx:
-        await actions.accept(tx, row["offer_id"], None, by="responder:x")
+        await assignment_writes.accept(tx, row["offer_id"], None, by="responder:x")
     await feed(wire, make_need(NeedWithdrawn, **{**need.model_dump(), "status": "withdrawn"}))
     assert await ledger_of(db, need.need_id) == {"needed": 4, "committed": 1, "cancelled": 3}
     assert len(await emitted(db, OfferWithdrawn)) == 1
     async with db.tx() as tx:
-        await actions.abandon(tx, row["offer_id"], "not wanted", by="operator:x", settings=SETTINGS)
+        await assignment_writes.abandon(tx, row["offer_id"], "not wanted", by="operator:x", settings=SETTINGS)
     assert await ledger_of(db, need.need_id) == {"needed": 4, "cancelled": 4}
     assert await plan(db) == 0
     await assert_books_hold(db)
@@ -238,7 +238,7 @@ async def test_a_responder_who_withdraws_is_asked_no_more_and_breaks_only_what_w
     offer_of = {row["responder_id"]: row["offer_id"] for row in await rows(db, "SELECT * FROM offer")}
     for one in (promised, under_way):
         async with db.tx() as tx:
-            await actions.accept(tx, offer_of[one.responder_id], None, by="responder:x")
+            await assignment_writes.accept(tx, offer_of[one.responder_id], None, by="responder:x")
     await advance(db, offer_of[under_way.responder_id], "started")
     await feed(
         wire,
@@ -310,7 +310,7 @@ async def test_goods_that_turn_back_are_on_the_shelf_again_unless_they_were_coun
         if counted:
             await feed(wire, make_lot(ResourceAdjusted, lot_id=lot.lot_id, quantity=6))
         async with db.tx() as tx:
-            await actions.abandon(tx, assignment_id, "road closed", by="operator:x", settings=SETTINGS)
+            await assignment_writes.abandon(tx, assignment_id, "road closed", by="operator:x", settings=SETTINGS)
         (stock,) = await rows(db, "SELECT quantity, reserved, given FROM lot WHERE NOT exercise")
         assert stock == {"quantity": 6 if counted else 10, "reserved": 0, "given": 0}
     await assert_books_hold(db)

@@ -16,7 +16,7 @@ from schemas.needs import NeedAmended, NeedWithdrawn
 from schemas.operations import OperationOpened
 from schemas.responders import ResponderUpdated, ResponderWithdrawn, Skill
 from schemas.values import Point
-from services.matching import actions, planner
+from services.matching import assignment_writes, offer_writes, planner
 from services.matching.handlers import consumer
 from services.matching.planner import Planner
 from services.matching.problem import Scope, load, solved
@@ -67,8 +67,8 @@ async def open_offers(db):
 async def answer(db, offer, *, yes=True):
     async with db.tx() as tx:
         if yes:
-            return await actions.accept(tx, offer["offer_id"], None, by="responder:x")
-        return await actions.decline(tx, offer["offer_id"], None, by="responder:x", settings=APART)
+            return await assignment_writes.accept(tx, offer["offer_id"], None, by="responder:x")
+        return await offer_writes.decline(tx, offer["offer_id"], None, by="responder:x", settings=APART)
 
 
 async def work(one):

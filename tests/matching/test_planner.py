@@ -16,7 +16,7 @@ from schemas.needs import NeedAmended
 from schemas.offers import OfferExpired, OfferMade, OfferWithdrawn
 from schemas.responders import ResponderWithdrawn, Skill
 from schemas.values import Period, Point, Requirements
-from services.matching import actions, app, planner, timers
+from services.matching import app, assignment_writes, offer_writes, planner, timers
 from services.matching.asking import apply, compared
 from services.matching.handlers import consumer
 from services.matching.planner import plan_once
@@ -158,12 +158,12 @@ async def test_who_declines_is_not_asked_again_and_somebody_else_is(wire, db):
     await plan(db)
     (first,) = await open_offers(db)
     async with db.tx() as tx:
-        await actions.decline(tx, first["offer_id"], "ill", by="responder:x", settings=SETTINGS)
+        await offer_writes.decline(tx, first["offer_id"], "ill", by="responder:x", settings=SETTINGS)
     await plan(db)
     (second,) = await open_offers(db)
     assert {first["responder_id"], second["responder_id"]} == {near.responder_id, far.responder_id}
     async with db.tx() as tx:
-        await actions.decline(tx, second["offer_id"], None, by="responder:y", settings=SETTINGS)
+        await offer_writes.decline(tx, second["offer_id"], None, by="responder:y", settings=SETTINGS)
     assert await plan(db) == 0
     other = make_need()
     await feed(wire, other)
@@ -224,7 +224,7 @@ async def test_drills_and_life_never_mix_in_one_plan(wire, db):
     assert by_need == {life.need_id: {real.responder_id}, drill.need_id: {real.responder_id, actor.responder_id}}
     for row in await open_offers(db):
         async with db.tx() as tx:
-            await actions.accept(tx, row["offer_id"], None, by="responder:x")
+            await assignment_writes.accept(tx, row["offer_id"], None, by="responder:x")
     await assert_books_hold(db)
 
 
@@ -292,7 +292,7 @@ async def test_a_plan_asks_nobody_who_was_promised_elsewhere_meanwhile(wire, db)
     changes = compared(problem, solved(problem))
     await feed(wire, two)
     async with db.tx() as tx:
-        await actions.assign_by_hand(
+        await assignment_writes.assign_by_hand(
             tx, two.need_id, someone.responder_id, None, 1, "nearest", by="operator:x", settings=SETTINGS
         )
     assert await apply(db, LIFE, changes, problem.version, SETTINGS) == 0
@@ -393,12 +393,12 @@ async def test_after_a_day_of_work_nobody_is_asked_for_more(wire, db):
     first = make_need(window=Period(start=now, end=now + timedelta(hours=11)))
     await feed(wire, someone, first)
     async with db.tx() as tx:
-        event = await actions.assign_by_hand(
+        event = await assignment_writes.assign_by_hand(
             tx, first.need_id, someone.responder_id, None, 1, "long", by="operator:x", settings=SETTINGS
         )
     clock.shift(timedelta(hours=11))
     async with db.tx() as tx:
-        await actions.advance(tx, event.assignment_id, "delivered", by="responder:x")
+        await assignment_writes.advance(tx, event.assignment_id, "delivered", by="responder:x")
     now = clock.now()
     await feed(wire, make_need(window=Period(start=now, end=now + timedelta(hours=6))))
     assert await plan(db) == 0

@@ -20,7 +20,7 @@ from schemas.needs import NeedAmended, NeedWithdrawn
 from schemas.resources import ResourceAdjusted
 from schemas.responders import ResponderUpdated
 from schemas.values import Period
-from services.matching import actions, silence
+from services.matching import actions, assignment_writes, offer_writes, silence
 from services.matching.app import service
 from services.matching.handlers import consumer
 from services.runtime import clock
@@ -281,17 +281,17 @@ async def move(wire, db, word, which, quantity, people, lot, needs, wanted):
     async with db.tx() as tx:
         match word:
             case "accept":
-                await actions.accept(tx, offer_id, None if which % 2 else quantity, by="responder:x")
+                await assignment_writes.accept(tx, offer_id, None if which % 2 else quantity, by="responder:x")
             case "decline":
-                await actions.decline(tx, offer_id, None, by="responder:x", settings=SETTINGS)
+                await offer_writes.decline(tx, offer_id, None, by="responder:x", settings=SETTINGS)
             case "start" | "arrive" | "complete":
                 target = {"start": "started", "arrive": "arrived", "complete": "delivered"}[word]
-                await actions.advance(tx, offer_id, target, by="responder:x")
+                await assignment_writes.advance(tx, offer_id, target, by="responder:x")
             case "abandon":
-                await actions.abandon(tx, offer_id, "x", by="responder:x", settings=SETTINGS)
+                await assignment_writes.abandon(tx, offer_id, "x", by="responder:x", settings=SETTINGS)
             case "hand":
                 source = (None, lot.lot_id) if need.item else (people[which % 3].responder_id, None)
-                await actions.assign_by_hand(
+                await assignment_writes.assign_by_hand(
                     tx, need.need_id, *source, quantity if need.item else 1, "x", by="operator:x", settings=SETTINGS
                 )
             case "expire":

@@ -9,7 +9,7 @@ import pytest
 from schemas.assignments import AssignmentMade, AssignmentReleaseRequested
 from schemas.needs import NeedWithdrawn
 from schemas.responders import Skill
-from services.matching import actions, release
+from services.matching import assignment_writes, release
 from services.matching.handlers import consumer
 from services.matching.problem import Scope
 from services.runtime import clock
@@ -48,9 +48,9 @@ async def promised(wire, db, *, severity=2, state="made", people=1):
     found = [row["offer_id"] for row in await rows(db, "SELECT offer_id FROM offer WHERE state = 'made'")]
     for one in found:
         async with db.tx() as tx:
-            await actions.accept(tx, one, None, by="responder:x")
+            await assignment_writes.accept(tx, one, None, by="responder:x")
             if state != "made":
-                await actions.advance(tx, one, state, by="responder:x")
+                await assignment_writes.advance(tx, one, state, by="responder:x")
     return need, found
 
 
@@ -74,7 +74,7 @@ async def test_who_serves_a_lesser_need_is_asked_back_and_the_promise_stands_unt
     assert (await ledger_of(db, grave.need_id))["open"] == 1
     await assert_books_hold(db)
     async with db.tx() as tx:
-        await actions.abandon(tx, held, None, by="responder:x", settings=SETTINGS)
+        await assignment_writes.abandon(tx, held, None, by="responder:x", settings=SETTINGS)
     assert await plan(db) == 1
     assert (await ledger_of(db, grave.need_id))["offered"] == 1
     assert await ledger_of(db, lesser.need_id) == {"needed": 1, "open": 1}
@@ -108,7 +108,7 @@ async def test_who_sets_out_all_the_same_is_not_asked_again(wire, db):
     await lacking(wire, db)
     assert await ask_back(db) == 1
     async with db.tx() as tx:
-        await actions.advance(tx, held, "started", by="responder:x")
+        await assignment_writes.advance(tx, held, "started", by="responder:x")
     clock.shift(timedelta(minutes=16))
     assert await ask_back(db) == 0
 

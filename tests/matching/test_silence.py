@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from schemas.offers import OfferExpired
 from schemas.values import Point
-from services.matching import actions, domain, silence
+from services.matching import assignment_writes, domain, silence
 from services.matching.handlers import consumer
 from services.runtime import clock
 from tests.conftest import Wire, emitted
@@ -117,7 +117,7 @@ async def test_a_yes_begins_the_count_anew(wire, db):
     await plan(db)
     first, _ = await nobody_answers(db)
     async with db.tx() as tx:
-        await actions.accept(tx, first["offer_id"], None, by="responder:x")
+        await assignment_writes.accept(tx, first["offer_id"], None, by="responder:x")
     await plan(db)
     clock.shift(timedelta(seconds=1))
     await nobody_answers(db)

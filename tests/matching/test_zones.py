@@ -9,7 +9,7 @@ import pytest
 from schemas.offers import OfferWithdrawn
 from schemas.operations import OperationOpened
 from schemas.values import Period, Point
-from services.matching import actions, app
+from services.matching import app, assignment_writes
 from services.matching.handlers import consumer
 from services.matching.planner import Planner
 from services.matching.problem import Scope
@@ -119,7 +119,7 @@ async def test_who_is_promised_inside_is_named_and_not_moved(wire, db, client):
     await plan(db)
     (offer,) = await rows(db, "SELECT offer_id FROM offer")
     async with db.tx() as tx:
-        await actions.accept(tx, offer["offer_id"], None, by="responder:x")
+        await assignment_writes.accept(tx, offer["offer_id"], None, by="responder:x")
     assert (await close(client)).json()["assignments_inside"] == [str(offer["offer_id"])]
     assert (await close(client, point=Point(lon=LON + 1, lat=LAT))).json()["assignments_inside"] == []
     await plan(db)

@@ -21,7 +21,7 @@ from schemas.offers import OfferMade, OfferState
 from services.channels import outbound
 from services.channels.outbound import Sender
 from services.channels.settings import ChannelSettings
-from services.matching import actions
+from services.matching import actions, offer_writes
 from services.matching.settings import MatchingSettings
 from services.registry import notices
 from services.registry.answers import Asked, code_of, judge, words_of
@@ -179,10 +179,10 @@ class Talk:
         need = await self.plan.need("medic", start=offer.window.start + timedelta(hours=hours))
         async with self.plan.db.tx() as tx:
             held = await actions.hold(tx, [need.need_id])
-            ask = actions.Ask(
+            ask = offer_writes.Ask(
                 need.need_id, offer.responder_id, None, None, 1, start=need.window.start, end=need.window.end
             )
-            await actions.make_offers(tx, held, [ask], by="system:test", reason=None, settings=MatchingSettings())
+            await offer_writes.make_offers(tx, held, [ask], by="system:test", reason=None, settings=MatchingSettings())
             await actions.put_back(tx, held.values())
         (second,) = [o for o in await emitted(self.plan.db, OfferMade) if o.need_id == need.need_id]
         await self.pass_on()
@@ -344,7 +344,7 @@ async def test_a_yes_that_comes_too_late_is_told_so(talk):
     async with talk.plan.db.tx() as tx:
         need = await actions.hold_one(tx, offer.need_id)
         row = await tx.fetchrow("SELECT * FROM offer WHERE offer_id = $1", offer.offer_id)
-        await actions.close_offers(tx, {need.need_id: need}, [row], "withdrawn", by="system:test", reason="met")
+        await offer_writes.close_offers(tx, {need.need_id: need}, [row], "withdrawn", by="system:test", reason="met")
         await actions.put_back(tx, [need])
     await talk.text("yes")  # while the registry has not heard of it
     await talk.pass_on()
