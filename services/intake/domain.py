@@ -6,10 +6,12 @@ linking in `linking.py`.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
 from uuid import UUID
@@ -36,6 +38,11 @@ DEFAULT_SEVERITY = 2
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _TICKET_LENGTH = 12
 _TITLE_LENGTH = 80
+DEPTH_CM = "water_depth_cm"
+_WORDS = re.compile(r"\w+")
+_FORWARD = re.compile(
+    r"^\W*(?:fwd?|rt @\w+|forwarded|diteruskan|terusan|copas|info (?:dari )?grup|dari grup sebelah)\b", re.IGNORECASE
+)
 _FAMILY = {hazard: group[0] for group in DEFAULT.compatible_hazards for hazard in group}
 
 
@@ -111,8 +118,8 @@ def hazard_fits(hazards: Sequence[str], hazard: str | None) -> bool:
     """Whether an operation for these hazards is concerned: a flash flood belongs to a flood's operation."""
     if not hazards or hazard is None:
         return True
-    families = {_FAMILY.get(known, known) for known in hazards}
-    return _FAMILY.get(hazard, hazard) in families
+    family = _FAMILY.get(hazard, hazard)
+    return any(_FAMILY.get(known, known) == family for known in hazards)
 
 
 def area_fits(operation: Operation, lon: float | None, lat: float | None, admin: str | None) -> bool:
@@ -139,10 +146,12 @@ def when_observed(stated: datetime | None, received: datetime) -> tuple[datetime
 # What an incident's reports say together
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Told:
     """What one report says of its incident. `voice` is whose word it is, None when nobody can tell; `official`: a
-    statement of an authority that proved who it is; `copy`: it repeats another report, so it adds no evidence."""
+    statement of an authority that proved who it is; `copy`: it repeats another report, so it adds no evidence.
+
+    What follows from one report alone is worked out once: the report is gone through again with each that joins it."""
 
     report_id: UUID
     origin: str
@@ -165,6 +174,38 @@ class Told:
     asked: tuple[str, ...] = ()  # items and skills that it states as needed
     sensitivity: str | None = None
     bulk: bool = False
+
+    @cached_property
+    def severity_alone(self) -> int:
+        """See `severity_of`."""
+        if not self.asked:  # then triage has nothing else to go by
+            return self.urgency.judged[0]
+        return severity_of(self.severity, self.people, self.reading)
+
+    @cached_property
+    def urgency(self) -> urgency.Facts:
+        """What it gives triage to go by."""
+        return urgency.facts_from(
+            self.reading, stated=self.severity, people=self.people, asked=self.asked, bulk=self.bulk
+        )
+
+    @cached_property
+    def claims(self) -> tuple[tuple[str, Any], ...]:
+        """The facts that it states: `hazard`, `water_depth_cm`, `people.dead` and so on, with their values."""
+        found: list[tuple[str, Any]] = []
+        if self.hazard and self.hazard != "other":
+            found.append(("hazard", self.hazard))
+        if self.reading.get("depth_cm"):
+            found.append((DEPTH_CM, float(self.reading["depth_cm"])))
+        for group, values in (("people", self.people), ("damage", self.damage)):
+            found += [(f"{group}.{name}", value) for name, value in values.items() if value is not None]
+        return tuple(found)
+
+    @cached_property
+    def words(self) -> tuple[str, bool]:
+        """Its text's words alone, and whether it says that it was passed on."""
+        text = (self.text or self.title or "").strip()
+        return " ".join(_WORDS.findall(text.lower())), _FORWARD.match(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,29 +8,23 @@ time. A word like `confirmed` in somebody's file is no evidence at all: nothing 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 from schemas.values import Evidence
-from services.intake.domain import Summary, Told, hazard_fits
+from services.intake.domain import DEPTH_CM, Summary, Told, hazard_fits
 
 DEGREES: tuple[Evidence, ...] = ("reported", "corroborated", "field_checked", "official")
 AGREE_WITHIN = 0.25
 """Two counts agree when they differ by no more than this share of the larger one."""
-DEPTH_CM = "water_depth_cm"
 DEPTH_AGREES_CM = 30.0
 DEPTH_HOLDS = timedelta(hours=3)
 """So long a depth of the water counts beside a newer one: water rises and falls."""
 MOST_CLAIMS = 50
 _TOLD_AGAIN_WORDS = 4  # shorter texts are written alike by people who know nothing of one another
-_FORWARD = re.compile(
-    r"^\W*(?:fwd?|rt @\w+|forwarded|diteruskan|terusan|copas|info (?:dari )?grup|dari grup sebelah)\b", re.IGNORECASE
-)
 
 
 def stronger(first: Evidence, second: Evidence | None) -> Evidence:
@@ -44,18 +38,11 @@ def voices(told: Iterable[Told]) -> dict[UUID, str | None]:
     said: set[str] = set()
     found: dict[UUID, str | None] = {}
     for t in told:
-        words, forwarded = _words(t.text or t.title or "")
+        words, forwarded = t.words
         again = words.count(" ") + 1 >= _TOLD_AGAIN_WORDS and words in said
         said.add(words)
         found[t.report_id] = None if t.copy or again or forwarded else t.voice
     return found
-
-
-@lru_cache(maxsize=5000)  # an incident's texts are gone through again with each report that joins it
-def _words(text: str) -> tuple[str, bool]:
-    """A text's words alone, and whether it says that it was passed on."""
-    text = text.strip()
-    return " ".join(re.findall(r"\w+", text.lower())), _FORWARD.match(text) is not None
 
 
 def evidence_of(told: Sequence[Told]) -> Evidence:
@@ -121,7 +108,7 @@ def facts(said: Summary, told: Sequence[Told], vouched: Mapping[str, Vouched]) -
     own = voices(told)
     claims: dict[str, list[Claim]] = {}
     for t in told:
-        for name, value in _claims_of(t):
+        for name, value in t.claims:
             claims.setdefault(name, []).append(
                 Claim(value, t.report_id, t.origin, own[t.report_id], t.official, t.observed_at, t.received_at)
             )
@@ -134,22 +121,12 @@ def facts(said: Summary, told: Sequence[Told], vouched: Mapping[str, Vouched]) -
     }
 
 
-def _claims_of(told: Told) -> Iterable[tuple[str, Any]]:
-    if told.hazard and told.hazard != "other":
-        yield "hazard", told.hazard
-    if told.reading.get("depth_cm"):
-        yield DEPTH_CM, float(told.reading["depth_cm"])
-    for group, values in (("people", told.people), ("damage", told.damage)):
-        for name, value in values.items():
-            if value is not None:
-                yield f"{group}.{name}", value
-
-
 def _fact(name: str, value: Any, claims: list[Claim], vouched: Vouched | None) -> Fact:
     """A claim disputes the fact where another voice says something else after whoever said what counts, for a count
     grows as people learn more; of a hazard any other one does."""
     official = [claim for claim in claims if claim.official]
-    agreeing = [claim for claim in claims if _agree(name, claim.value, value)]
+    agrees = {said: _agree(name, said, value) for said in {claim.value for claim in claims}}
+    agreeing = [claim for claim in claims if agrees[claim.value]]
     evidence: Evidence = "reported"
     if official:
         evidence = "official"
@@ -166,7 +143,7 @@ def _fact(name: str, value: Any, claims: list[Claim], vouched: Vouched | None) -
         since = min(claim.observed_at for claim in agreeing)
     against = [
         claim for claim in claims
-        if claim.voice and not claim.official and not _agree(name, claim.value, value)
+        if claim.voice and not claim.official and not agrees[claim.value]
         and (name == "hazard" or since is None or claim.observed_at >= since)
     ]  # fmt: skip
     contradicted = vouched is not None and vouched.value is not None and not _agree(name, vouched.value, value)

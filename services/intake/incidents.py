@@ -26,6 +26,7 @@ from services.intake.actions import operations
 from services.intake.evidence import Fact, Vouched, facts, stronger
 from services.intake.need_writes import detach, work_out
 from services.intake.summary import settled, summary, triage_of
+from services.intake.told import Kept, told_by
 from services.runtime import clock, outbox
 from services.runtime.db import Row, Tx, from_json, to_json
 from services.runtime.problems import NotFound
@@ -105,12 +106,13 @@ async def refresh(
     by: str,
     reason: str | None = None,
     kinds: Mapping[UUID, type[IncidentState]] | None = None,
+    kept: Kept | None = None,
 ) -> None:
     """Work these incidents out anew from their reports, tell of each that changed once, and work out their needs.
 
     An incident without a row is opened. `kinds` says which event tells of an incident, which is then told of whether
     its own fields changed or not; else it is `IncidentOpened` or `IncidentUpdated`. What only became more urgent by
-    waiting is written and not told.
+    waiting is written and not told. `kept`: what reports were read to say before.
     """
     if not incident_ids:
         return
@@ -127,7 +129,7 @@ async def refresh(
         """,
         wanted,
     )
-    told = await _told(tx, wanted, {row["incident_id"] for row in counts})
+    told = await told_by(tx, wanted, {row["incident_id"] for row in counts}, kept or Kept())
     known = {
         row["incident_id"]: as_incident(row)
         for row in await tx.fetch(
@@ -151,10 +153,11 @@ async def refresh(
                 fresh.append(incident | {"updated_at": before["updated_at"]})
             continue
         fresh.append(incident)
+        known[incident_id] = incident
         events.append(incident_event(kind, incident, changed=changed, by=by, reason=reason))
     await write_incidents(tx, fresh)
     await outbox.append(tx, events)
-    await work_out(tx, wanted, by=by, reason=reason)
+    await work_out(tx, known, by=by, reason=reason)
 
 
 _TOLD = (
@@ -185,34 +188,6 @@ async def write_incidents(tx: Tx, rows: Sequence[Incident]) -> None:
         )
 
 
-async def _told(tx: Tx, incident_ids: Sequence[UUID], there: set[UUID]) -> dict[UUID, list[domain.Told]]:
-    """What the reports of these incidents say, in the order of receipt. An exact copy within its incident says
-    nothing new, so a burst of one text does not make each later report dearer."""
-    columns = (
-        "incident_id, report_id, origin, received_at, observed_at, title, text, hazard, severity, lon, lat, place, "
-        "admin, people, damage, voice, official, copy_of, reading, needs, sensitivity, bulk"
-    )
-    told: dict[UUID, list[domain.Told]] = defaultdict(list)
-    query = f"SELECT {columns} FROM report WHERE incident_id = ANY($1) {{}} ORDER BY seq"
-    rows = await tx.fetch(query.format("AND NOT exact_copy"), incident_ids)
-    bare = there - {row["incident_id"] for row in rows}
-    if bare:  # the report that the rest repeats was taken out
-        rows += await tx.fetch(query.format(""), list(bare))
-    for row in rows:
-        told[row["incident_id"]].append(
-            domain.Told(
-                report_id=row["report_id"], origin=row["origin"], received_at=row["received_at"],
-                observed_at=row["observed_at"], title=row["title"], text=row["text"], hazard=row["hazard"],
-                severity=row["severity"], lon=row["lon"], lat=row["lat"], place=row["place"], admin=row["admin"],
-                people=from_json(row["people"]) or {}, damage=from_json(row["damage"]) or {}, voice=row["voice"],
-                official=row["official"], copy=row["copy_of"] is not None, reading=from_json(row["reading"]) or {},
-                asked=tuple(need.get("item") or need["skill"] for need in from_json(row["needs"]) or ()),
-                sensitivity=row["sensitivity"], bulk=row["bulk"],
-            )
-        )  # fmt: skip
-    return told
-
-
 async def vouched_of(tx: Tx, incident_ids: Sequence[UUID]) -> dict[UUID, dict[str, Vouched]]:
     """What somebody vouched for, by incident and fact."""
     found: dict[UUID, dict[str, Vouched]] = defaultdict(dict)
@@ -240,7 +215,7 @@ async def _met(tx: Tx, incident_ids: Sequence[UUID]) -> dict[UUID, list[str]]:
 async def facts_of(tx: Tx, incident: Incident) -> dict[str, Fact]:
     """Each fact of an incident with everything that was said of it."""
     incident_id = incident["incident_id"]
-    told = (await _told(tx, [incident_id], {incident_id}))[incident_id]
+    told = (await told_by(tx, [incident_id], {incident_id}, Kept()))[incident_id]
     vouched = (await vouched_of(tx, [incident_id]))[incident_id]
     if not told:
         return {}

@@ -1,8 +1,9 @@
 """The linker: joins reports to incidents, one operation at a time, in the order in which they were received.
 
 One linker works on an operation at a time, under the same lock that operators' corrections take. It decides from an
-index in memory that follows `link_change`: its own decisions and operators' alike. When a transaction fails, the
-index has seen decisions that never came to be, so it is thrown away and built anew from the tables.
+index in memory that follows `link_change`: its own decisions and operators' alike. When a transaction fails, the index
+has seen decisions that may never have come to be. They are kept: either `link_change` turns out to hold them, or the
+same reports still wait first and get the same decisions. In any other case the index is built anew from the tables.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import asyncpg
@@ -24,8 +26,9 @@ from services.intake.actions import LINKER_CHANNEL, settle_held
 from services.intake.incidents import refresh, try_lock_operation
 from services.intake.linking import Link, Linker, LinkReport
 from services.intake.needs_text import needs_in, reader, stored
+from services.intake.told import Kept, Version, version_of
 from services.runtime import clock, outbox
-from services.runtime.db import Database, Row, Tx, to_json, wait_any
+from services.runtime.db import Database, Row, Tx, is_transient, to_json, wait_any
 from services.runtime.ids import uuid7
 from services.runtime.kafka import FEW, GATHER_S
 
@@ -39,12 +42,17 @@ _REBUILT_AT_ONCE = 2000
 _LINKABLE = "report_id, title, text, link_text, lon, lat, admin, observed_at, hazard, contact, place, official"
 
 
+Decision = tuple[UUID, Version, Link, UUID]
+"""A report, the version of its row that was read, what was decided, and the incident that it ends in."""
+
+
 @dataclass(slots=True)
 class Index:
-    """One operation's linker, and how far it has followed `link_change`."""
+    """One operation's linker, how far it has followed `link_change`, and what it has decided beyond that."""
 
     linker: Linker
     followed: int = 0
+    ahead: list[Decision] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -52,15 +60,20 @@ class Indexes:
     """The indexes of the operations that this worker has linked for."""
 
     by_operation: dict[str, Index] = field(default_factory=dict)
+    kept: Kept = field(default_factory=Kept)
 
     def drop(self, operation: str) -> None:
         self.by_operation.pop(operation, None)
 
 
+_INDEXES: WeakKeyDictionary[Database, Indexes] = WeakKeyDictionary()
+"""What `run` has built for a database: an outage ends and starts it anew, and then the indexes still hold."""
+
+
 async def run(db: Database, stopping: asyncio.Event) -> None:
     """Link what waits, woken by NOTIFY and once a second, until the process stops."""
     wake = asyncio.Event()
-    indexes = Indexes()
+    indexes = _INDEXES.setdefault(db, Indexes())
     listener: asyncpg.Connection[Row] | None = None
     try:
         while not stopping.is_set():
@@ -102,32 +115,42 @@ async def link_batch(db: Database, operation: str, indexes: Indexes, size: int =
                 return 0
             index = await _followed(tx, operation, indexes)
             rows = await tx.fetch(
-                f"SELECT {_LINKABLE}, exercise, needs, sensitivity FROM report "
+                f"SELECT {_LINKABLE}, exercise, needs, sensitivity, xmin, ctid FROM report "
                 "WHERE operation = $1 AND state = 'waiting' ORDER BY bulk, seq LIMIT $2",
                 operation,
                 size,
             )
+            if index.ahead and not _same_wait(index.ahead, rows):
+                indexes.drop(operation)
+                index = await _followed(tx, operation, indexes)
             if rows:
-                links = _decide(index.linker, rows)
-                followed = await _store(tx, operation, rows, links)
-    except BaseException:
-        indexes.drop(operation)
+                _decide(index, rows)
+                links = [(found, incident_id) for _, _, found, incident_id in index.ahead]
+                followed = await _store(tx, operation, rows, links, indexes.kept)
+    except BaseException as error:
+        if not is_transient(error):
+            indexes.drop(operation)
         raise
     if rows:
-        index.followed = followed
+        index.followed, index.ahead = followed, []
     return len(rows)
 
 
-def _decide(linker: Linker, rows: Sequence[Row]) -> list[tuple[Link, UUID]]:
-    """The decision for each report, and the incident that it ends in: a new one where none was found."""
-    links = []
-    for row in rows:
+def _same_wait(ahead: Sequence[Decision], rows: Sequence[Row]) -> bool:
+    """Whether the reports that were decided on are the first that wait, each as it was read then."""
+    first = [(row["report_id"], version_of(row)) for row in rows[: len(ahead)]]
+    return first == [(report_id, version) for report_id, version, _, _ in ahead]
+
+
+def _decide(index: Index, rows: Sequence[Row]) -> None:
+    """Add the decision for each report that has none yet, and the incident that it ends in: a new one where none was
+    found."""
+    for row in rows[len(index.ahead) :]:
         report = link_report(row)
-        found = linker.decide(report)
+        found = index.linker.decide(report)
         incident_id = found.incident_id or uuid7()
-        linker.add(report, incident_id)
-        links.append((found, incident_id))
-    return links
+        index.linker.add(report, incident_id)
+        index.ahead.append((row["report_id"], version_of(row), found, incident_id))
 
 
 def link_report(row: Row) -> LinkReport:
@@ -140,7 +163,7 @@ def link_report(row: Row) -> LinkReport:
     )  # fmt: skip
 
 
-async def _store(tx: Tx, operation: str, rows: Sequence[Row], links: Sequence[tuple[Link, UUID]]) -> int:
+async def _store(tx: Tx, operation: str, rows: Sequence[Row], links: Sequence[tuple[Link, UUID]], kept: Kept) -> int:
     """Write a batch's decisions and tell of them; returns the newest `change_id`."""
     now: datetime = clock.now()
     readings = [read_text(row["title"], row["text"], stated=row["needs"] is not None) for row in rows]
@@ -191,7 +214,7 @@ async def _store(tx: Tx, operation: str, rows: Sequence[Row], links: Sequence[tu
             for row, (link, incident_id) in zip(rows, links, strict=True)
         ],
     )  # fmt: skip
-    await refresh(tx, {incident_id for _, incident_id in links}, by=BY)
+    await refresh(tx, {incident_id for _, incident_id in links}, by=BY, kept=kept)
     return int(followed)
 
 
@@ -212,9 +235,7 @@ def read_text(title: str | None, words: str | None, *, stated: bool) -> tuple[st
 
 async def _followed(tx: Tx, operation: str, indexes: Indexes) -> Index:
     """The operation's index with every change that is committed; the lock is held, so there can be no newer ones."""
-    index = indexes.by_operation.get(operation)
-    if index is None:
-        index = Index(Linker(zone=await _zone(tx, operation)))
+    index = indexes.by_operation.get(operation) or await _begun(tx, operation, indexes)
     while True:
         changes = await tx.fetch(
             f"SELECT c.change_id, c.kind, c.report_id AS changed, c.incident_id, c.other_id, r.* "
@@ -224,13 +245,24 @@ async def _followed(tx: Tx, operation: str, indexes: Indexes) -> Index:
             index.followed,
             _REBUILT_AT_ONCE,
         )
-        for change in changes:
-            follow(index.linker, change)
+        if changes and index.ahead:
+            mine = [("add", report_id, incident_id) for report_id, _, _, incident_id in index.ahead]
+            if mine != [(change["kind"], change["changed"], change["incident_id"]) for change in changes]:
+                index = await _begun(tx, operation, indexes)
+                continue
+            # The commit had come through, and only its answer was lost.
+            index.ahead = []
+        else:
+            for change in changes:
+                follow(index.linker, change)
         if changes:
             index.followed = changes[-1]["change_id"]
         if len(changes) < _REBUILT_AT_ONCE:
-            break
-    indexes.by_operation[operation] = index
+            return index
+
+
+async def _begun(tx: Tx, operation: str, indexes: Indexes) -> Index:
+    index = indexes.by_operation[operation] = Index(Linker(zone=await _zone(tx, operation)))
     return index
 
 

@@ -6,7 +6,7 @@ Needs of an incident change under the lock of its operation (`incidents.lock_ope
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -81,15 +81,11 @@ def need_event(kind: type[NeedState], row: Need, asks: Sequence[Row], *, by: str
 # Needs of incidents, from what reports ask
 
 
-async def work_out(tx: Tx, incident_ids: Collection[UUID], *, by: str, reason: str | None = None) -> None:
-    """Bring the live needs of these incidents in line with what their reports ask, and tell of each that changed."""
+async def work_out(tx: Tx, rows: Mapping[UUID, Mapping[str, Any]], *, by: str, reason: str | None = None) -> None:
+    """Bring the live needs of these incidents, given by their rows as they stand, in line with what their reports ask,
+    and tell of each that changed."""
     now = clock.now()
-    incidents = {
-        row["incident_id"]: row
-        for row in await tx.fetch(
-            "SELECT * FROM incident WHERE incident_id = ANY($1) AND status = 'open'", list(incident_ids)
-        )
-    }
+    incidents = {incident_id: row for incident_id, row in rows.items() if row["status"] == "open"}
     if not incidents:
         return
     live = {
@@ -154,7 +150,7 @@ def _live_need(live: Iterable[Need], incident_id: UUID, item: str | None, skill:
     return min(found, key=lambda need: need["window_start"], default=None)
 
 
-def _new_need(incident: Row | Mapping[str, Any], item: str | None, skill: str | None, now: Any, by: str) -> Need:
+def _new_need(incident: Mapping[str, Any], item: str | None, skill: str | None, now: Any, by: str) -> Need:
     return {
         "need_id": uuid7(), "incident_id": incident["incident_id"], "operation": incident["operation"],
         "exercise": incident["exercise"], "item": item, "skill": skill, "unit": needs.unit_of(item, skill),
@@ -168,7 +164,7 @@ def _new_need(incident: Row | Mapping[str, Any], item: str | None, skill: str | 
 
 async def _judge(
     tx: Tx,
-    incidents: Mapping[UUID, Row],
+    incidents: Mapping[UUID, Mapping[str, Any]],
     live: Mapping[UUID, Need],
     before: Mapping[UUID, Need],
     *,
@@ -263,7 +259,7 @@ def _apply(need: Need, verdict: needs.Verdict, before: Need | None, now: Any) ->
     return NeedAmended if any(before[name] != need[name] for name in _AMENDABLE) else None
 
 
-def _place(need: Need, asking: Sequence[Row], incident: Row) -> None:
+def _place(need: Need, asking: Sequence[Row], incident: Mapping[str, Any]) -> None:
     """Where the need is: where the first report that asks for it is, else in the middle of its incident."""
     where = next((row for row in asking if row["lon"] is not None), None)
     if where is None and incident["lon"] is not None:

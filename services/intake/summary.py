@@ -8,8 +8,8 @@ from datetime import tzinfo
 
 from schemas.values import Evidence
 from services.intake import triage
-from services.intake.domain import DAMAGE, PEOPLE, Summary, Told, figures, middle, mode, severity_of, title_of
-from services.intake.evidence import DEPTH_CM, Vouched, depth_of, evidence_of
+from services.intake.domain import DAMAGE, DEPTH_CM, PEOPLE, Summary, Told, figures, middle, mode, title_of
+from services.intake.evidence import Vouched, depth_of, evidence_of
 from services.intake.sensitivity import strongest
 
 
@@ -29,7 +29,7 @@ def summary(told: Sequence[Told], zone: tzinfo) -> Summary:
     return Summary(
         title=title_of(told[0].title, told[0].text, hazard, place, admin),
         hazard=hazard,
-        severity=max(severity_of(t.severity, t.people, t.reading) for t in told),
+        severity=max(t.severity_alone for t in told),
         evidence=evidence_of(told),
         lon=lon,
         lat=lat,
@@ -71,7 +71,11 @@ def triage_of(
     told: Sequence[Told], said: Summary, evidence: Evidence, met: Iterable[str], waited_h: float
 ) -> triage.Triage:
     """Severity and priority of an incident with their reasons; `met`: needs that nobody has to meet any more."""
-    each = [triage.facts_from(t.reading, stated=t.severity, people=t.people, asked=t.asked, bulk=t.bulk) for t in told]
     return triage.together(
-        each, people=said.people, evidence=evidence, depth_cm=said.water_depth_cm, met=met, waited_h=waited_h
+        [t.urgency for t in told],
+        people=said.people,
+        evidence=evidence,
+        depth_cm=said.water_depth_cm,
+        met=met,
+        waited_h=waited_h,
     )

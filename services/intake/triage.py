@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal, get_args
 
 from schemas.values import Evidence
 from services.intake.needs_text import NeedsReading, Urgency
 from services.intake.phrases import data
 
+_URGENCIES = frozenset(get_args(Urgency))
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Facts:
     """What triage goes by. `stated`: a severity that somebody chose, 1 to 4; `people`: counts by field; `persons`:
     people spoken of in the text; `needs`: kinds of need not yet met; `waited_h`: hours since it came in."""
@@ -30,6 +32,11 @@ class Facts:
     waited_h: float = 0.0
     bulk: bool = False
     drill: bool = False
+
+    @cached_property
+    def judged(self) -> tuple[int, tuple[Reason, ...]]:
+        """The severity by itself, and what set it."""
+        return _severity(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +100,7 @@ def facts_from(
     A report whose words tell nothing of how urgent it is may be any: it counts as harm now, not as a trifle.
     """
     said = reading or {}
-    urgency: Urgency = said["urgency"] if said.get("urgency") in get_args(Urgency) else "medium"
+    urgency: Urgency = said["urgency"] if said.get("urgency") in _URGENCIES else "medium"
     return Facts(
         stated=stated, people=people or {}, persons=said.get("persons"), vulnerable=tuple(said.get("vulnerable", ())),
         urgency="medium" if urgency == "none" else urgency, depth_cm=said.get("depth_cm"),
@@ -104,7 +111,7 @@ def facts_from(
 def triage(facts: Facts) -> Triage:
     """Severity and priority of a situation. A severity that somebody stated stands, unless people are counted dead,
     injured or missing: a slip of the finger must not hide them. More of anything bad never lowers either figure."""
-    severity, reasons = _severity(facts)
+    severity, reasons = facts.judged
     return _with_points(facts, severity, reasons)
 
 
@@ -120,7 +127,7 @@ def together(
     """Severity and priority of an incident: as severe as its most severe report or its figures together; points by what
     all of them say, `people` and `depth_cm` as the incident has them. `met`: needs that nobody has to meet any more."""
     reports = list(each)
-    severity, reasons = max((_severity(facts) for facts in reports), key=lambda found: found[0])
+    severity, reasons = max((facts.judged for facts in reports), key=lambda found: found[0])
     done = set(met)
     whole = Facts(
         stated=severity,
@@ -136,13 +143,13 @@ def together(
     )
     counted, causes = _severity(whole)
     if counted > severity:
-        severity, reasons = counted, [cause for cause in causes if cause.cause != "stated"]
+        severity, reasons = counted, tuple(cause for cause in causes if cause.cause != "stated")
     return _with_points(whole, severity, reasons)
 
 
 def report_severity(stated: int | None, people: Mapping[str, int], reading: Mapping[str, Any] | None) -> int:
     """How severe one report is by itself."""
-    return _severity(facts_from(reading, stated=stated, people=people))[0]
+    return facts_from(reading, stated=stated, people=people).judged[0]
 
 
 Wait = Literal["linking", "place"]
@@ -167,9 +174,9 @@ def next_rise(since: datetime, now: datetime) -> datetime | None:
     return since + timedelta(hours=max(1, hours))
 
 
-def _with_points(facts: Facts, severity: int, reasons: list[Reason]) -> Triage:
+def _with_points(facts: Facts, severity: int, causes: Sequence[Reason]) -> Triage:
     points = _figures()["points"]
-    reasons.append(Reason("severity", str(severity), int(points["severity"][str(severity)])))
+    reasons = [*causes, Reason("severity", str(severity), int(points["severity"][str(severity)]))]
     people = max([facts.persons or 0, *(count for count in facts.people.values() if count)], default=0)
     if people > 0:
         worth = points["people"]
@@ -201,7 +208,7 @@ def _with_points(facts: Facts, severity: int, reasons: list[Reason]) -> Triage:
     return Triage(severity, priority, tuple(reasons))
 
 
-def _severity(facts: Facts) -> tuple[int, list[Reason]]:
+def _severity(facts: Facts) -> tuple[int, tuple[Reason, ...]]:
     """The severity and what set it."""
     figures = _figures()
     levels = _levels()
@@ -209,7 +216,7 @@ def _severity(facts: Facts) -> tuple[int, list[Reason]]:
     if facts.stated is not None:
         highest = max((levels[cause] for cause in counted), default=0)
         causes = {"stated": str(facts.stated), **(counted if highest > facts.stated else {})}
-        return max(facts.stated, highest), [Reason(cause, found) for cause, found in causes.items()]
+        return max(facts.stated, highest), tuple(Reason(cause, found) for cause, found in causes.items())
     causes = dict(counted)
     depth = facts.depth_cm or 0.0
     if facts.urgency == "high" or depth >= float(figures["mortal_water_cm"]):
@@ -224,7 +231,7 @@ def _severity(facts: Facts) -> tuple[int, list[Reason]]:
         else:
             causes["low"] = facts.urgency
     severity = max(levels[cause] for cause in causes)
-    return severity, [Reason(cause, found) for cause, found in causes.items() if levels[cause] == severity]
+    return severity, tuple(Reason(cause, found) for cause, found in causes.items() if levels[cause] == severity)
 
 
 def _counted(facts: Facts, figures: Mapping[str, Any]) -> dict[str, str]:

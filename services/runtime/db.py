@@ -140,6 +140,7 @@ class Database:
         self._engine: AsyncEngine = create_async_engine(
             dsn.replace("postgresql://", "postgresql+asyncpg://", 1),
             isolation_level="AUTOCOMMIT",
+            json_deserializer=orjson.loads,
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=2,

@@ -20,7 +20,7 @@ from schemas.reports import ReportLinked
 from services.intake.app import service
 from services.intake.linker import Indexes, link_batch, link_waiting, run
 from services.intake.linking import Linker, haversine_km
-from services.runtime.db import Database
+from services.runtime.db import Database, is_transient
 from tests.conftest import bearer, emitted, shared_file
 
 
@@ -249,6 +249,73 @@ async def test_a_failed_batch_leaves_nothing_and_its_index_is_thrown_away(client
     found = await incident_ids(db)
     assert found[0] == found[1] and len(set(found)) == 4
     assert (await followed(db, indexes)).snapshot() == await fresh_snapshot(db) != before
+
+
+async def cut_off(db: Database, indexes: Indexes) -> None:
+    """Let the linker decide on what waits, and end its connection before it has written anything."""
+    async with db.tx() as tx:
+        await tx.execute("LOCK TABLE incident IN ACCESS EXCLUSIVE MODE")
+        linking = asyncio.create_task(link_batch(db, "standing", indexes))
+        stuck = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        while not (pid := await tx.fetchval(stuck)):
+            assert not linking.done(), linking.result()
+            await tx.execute("SELECT pg_stat_clear_snapshot()")
+            await asyncio.sleep(0.01)
+        await tx.execute("SELECT pg_terminate_backend($1)", pid)
+        await asyncio.wait([linking])
+    failure = linking.exception()
+    assert failure is not None and is_transient(failure)
+
+
+async def test_a_batch_that_was_cut_off_gets_the_same_decisions_again_on_the_same_index(client, db):
+    indexes = Indexes()
+    await send(client, [FLOOD])
+    await link_all(db, indexes)
+    await send(client, [FLOOD, *apart(3)])
+    await cut_off(db, indexes)
+    index = indexes.by_operation["standing"]
+    decided = [incident_id for *_, incident_id in index.ahead]
+    assert len(decided) == 4 and (await incident_ids(db))[1:] == [None] * 4
+    await send(client, apart(2))  # they come behind
+    await link_all(db, indexes)
+    assert (await incident_ids(db))[1:5] == decided
+    assert indexes.by_operation["standing"] is index and not index.ahead
+    assert index.linker.snapshot() == await fresh_snapshot(db)
+
+
+@pytest.mark.parametrize("what", ["a correction", "another linker", "a place"])
+async def test_decisions_that_were_cut_off_are_not_kept_where_something_came_between(client, db, what):
+    indexes = Indexes()
+    await send(client, [FLOOD])
+    await link_all(db, indexes)
+    [first] = await incident_ids(db)
+    [sent, *_] = await send(client, [FLOOD, *apart(3)])
+    await cut_off(db, indexes)
+    if what == "a correction":
+        await client.post(f"/v1/incidents/{first}/close", json={"reason": "over"}, headers=bearer("operator"))
+    elif what == "another linker":
+        await link_all(db, Indexes())
+    else:
+        place = {"location": {"lon": 100.0, "lat": 1.0}, "reason": "test"}
+        await client.patch(f"/v1/reports/{sent['report_id']}", json=place, headers=bearer("operator"))
+    await link_all(db, indexes)
+    assert (await followed(db, indexes)).snapshot() == await fresh_snapshot(db)
+    assert ((await incident_ids(db))[1] == first) == (what == "another linker")
+
+
+async def test_a_batch_whose_commit_came_through_unheard_is_not_decided_again(client, db):
+    indexes = Indexes()
+    await send(client, [FLOOD, *apart(3)])
+    await cut_off(db, indexes)
+    index = indexes.by_operation["standing"]
+    ahead = list(index.ahead)
+    await link_all(db, indexes)
+    index.followed, index.ahead = 0, ahead  # as if the answer to the commit had been lost
+    await send(client, apart(2))
+    await link_all(db, indexes)
+    assert indexes.by_operation["standing"] is index
+    assert index.linker.snapshot() == await fresh_snapshot(db)
+    assert len(await emitted(db, ReportLinked)) == 6
 
 
 async def test_two_linkers_at_once_link_each_report_once(client, db):
