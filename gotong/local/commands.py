@@ -59,6 +59,8 @@ def _option(name: str, variable: str, **more: Any) -> Callable[[Command], Comman
 @_option("--kafka-ca", "GOTONG_KAFKA_CA", metavar="FILE", help="The authority that signed the broker's certificate.")
 @_option("--oidc-issuer", "GOTONG_OIDC_ISSUER", metavar="URL", help="Whose tokens are taken beside our own.")
 @_option("--oidc-audience", "GOTONG_OIDC_AUDIENCE", help="Whom those tokens must be made for.")
+@_option("--oidc-client-id", "GOTONG_OIDC_CLIENT_ID", help="Who we are there; with it the pages offer that login.")
+@_option("--oidc-client-secret", "GOTONG_OIDC_CLIENT_SECRET", help="Where one is asked for; better as a variable.")
 @_option("--secret-key", "GOTONG_SECRET_KEY", help="Default: the file secret.key in --data, made at the first start.")
 @_option("--log", "GOTONG_LOG", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @_option("--otlp", "GOTONG_OTLP", metavar="URL", help="Where OpenTelemetry traces go.")
@@ -86,6 +88,8 @@ def up(ctx: click.Context, /, demo: bool, data: Path | None, detach: bool, **giv
         "kafka_ca": "GOTONG_KAFKA_CA",
         "oidc_issuer": "GOTONG_OIDC_ISSUER",
         "oidc_audience": "GOTONG_OIDC_AUDIENCE",
+        "oidc_client_id": "GOTONG_OIDC_CLIENT_ID",
+        "oidc_client_secret": "GOTONG_OIDC_CLIENT_SECRET",
         "secret_key": "GOTONG_SECRET_KEY",
         "otlp": "GOTONG_OTLP",
         "require": "GOTONG_REQUIRE",

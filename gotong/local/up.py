@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gotong.local.broker import JAVA_NEEDED, Kafka, Tansu, java_version
-from gotong.local.folders import cache_folder, make_folder, secret_key
+from gotong.local.folders import cache_folder, default_data, make_folder, secret_key
 from gotong.local.postgres import Postgres, say_on_stderr
 from gotong.local.process import LocalError, Program, end, free_port, port_taken, read_pid, started_at, until
 from gotong.local.state import State, forget, hold, running
@@ -27,6 +27,7 @@ WORKERS = ("intake", "registry", "matching", "sitrep", "exchange")
 KAFKA_PORT = 9092
 PORT = 8000
 READY_WITHIN_S = 180.0
+LOGIN_HOURS = 12.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,7 @@ async def _up(options: Options) -> None:
             said = await asyncio.to_thread(load_demo, options.url)
             state = state.but(options.data, demo=said or "loaded")
             log.write("gotong", said or "the demo operation is loaded")
+        tell_login(options.url, options.data)
 
     state.write(options.data)
     supervisor = Supervisor(parts.stages, hook, log)
@@ -276,6 +278,24 @@ def load_demo(url: str) -> str:
     return ""
 
 
+def login_link(url: str, token: str) -> str:
+    """The address that logs its reader in on the board. The token stands behind the `#`: browsers send that to no
+    server, and hand it on to no other page."""
+    return f"{url}/#token={token}"
+
+
+def tell_login(url: str, data: Path) -> None:
+    """Say how to log in on the board: by the link itself to a person at a terminal; where the output goes to a file or
+    a log, which others may read, by the command that makes one."""
+    from services.runtime import auth
+
+    if sys.stdout.isatty():
+        print(f"masuk | log in: {login_link(url, auth.sign('operator', 'board', hours=LOGIN_HOURS))}", flush=True)
+    else:
+        where = "" if data == default_data() else f" --data {data}"
+        say_on_stderr(f"A link to log in on the board: gotong token --role operator --link{where}")
+
+
 def already_running(options: Options) -> None:
     """Wait for the one that has the data folder, and say what it is."""
     state = None
@@ -292,10 +312,10 @@ def already_running(options: Options) -> None:
         raise LocalError(f"Gotong is already running on {state.url}, but {unwell(said)}; stop it with: gotong down")
     say_on_stderr(f"Gotong is already running on {state.url} (process {state.pid}).")
     print(f"ready {state.url}", flush=True)
-    if options.demo:
-        os.environ["GOTONG_DATA"] = str(options.data)
-        if said_of_demo := load_demo(state.url):
-            raise LocalError(said_of_demo)
+    os.environ["GOTONG_DATA"] = str(options.data)
+    if options.demo and (said_of_demo := load_demo(state.url)):
+        raise LocalError(said_of_demo)
+    tell_login(state.url, options.data)
 
 
 def detach(options: Options, env: dict[str, str]) -> None:
@@ -329,6 +349,8 @@ def detach(options: Options, env: dict[str, str]) -> None:
         print(f"ready {state.url}", flush=True)
         if options.demo and state.demo != "loaded":
             raise LocalError(state.demo)
+        os.environ.update(env)
+        tell_login(state.url, options.data)
     else:
         already_running(options)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from services.exchange.app import service as exchange
-from services.gateway import pages
+from services.gateway import login, pages
 from services.gateway.api import router
 from services.intake.app import service as intake
 from services.matching.app import service as matching
@@ -24,4 +24,5 @@ def make_app(settings: Settings) -> FastAPI:
     app.state.consumers = tuple(service.consumer for service in SERVICES if service.consumer is not None)
     app.include_router(router)
     app.include_router(pages.router)
+    app.include_router(login.router)
     return app

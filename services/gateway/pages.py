@@ -16,7 +16,6 @@ from fastapi.responses import HTMLResponse, Response
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.runtime.problems import NotFound
-from services.runtime.settings import Settings
 
 STATIC = Path(__file__).parent / "static"
 """Where `make web` puts what it builds; not in git, but in the wheel and in the image."""
@@ -95,19 +94,16 @@ class _Built:
         return _File(content, zipped, media_type, hashlib.sha256(content).hexdigest()[:20])
 
 
-def policy(tiles: str = "", connect: tuple[str, ...] = ()) -> str:
-    """The Content-Security-Policy of every page: our own files only, nothing inline, no other site.
-
-    `tiles` and `connect` are the addresses of a tile server and of an identity provider, where settings name them.
-    """
-    origins = " ".join(dict.fromkeys(_origin(url) for url in connect if url))
+def policy(tiles: str = "") -> str:
+    """The Content-Security-Policy of every page: our own files only, nothing inline, no other site but the tile server
+    that the settings name. (An identity provider is asked by our server, see `login`.)"""
     return "; ".join(
         (
             "default-src 'none'",
             "script-src 'self'",
             "style-src 'self'",
             f"img-src 'self' data: blob: {_origin(tiles) if tiles else ''}".rstrip(),
-            f"connect-src 'self' {origins}".rstrip(),
+            "connect-src 'self'",
             "font-src 'self'",
             "worker-src 'self'",
             "manifest-src 'self'",
@@ -164,6 +160,12 @@ def paper(request: Request) -> Response:
     return _page(request, "paper.html")
 
 
+@router.get("/login", include_in_schema=False)
+def login_page(request: Request) -> Response:
+    """Where one logs in, and where an OpenID provider sends the browser back to."""
+    return _page(request, "login.html")
+
+
 @router.get("/assets/{name}", include_in_schema=False)
 def asset(request: Request, name: str) -> Response:
     """A built file; its name holds a hash of its content, so it is kept for ever."""
@@ -187,7 +189,7 @@ for _name in _ROOT_FILES:
 def _page(request: Request, name: str) -> Response:
     found = _built.get(name)
     if found is None:
-        return HTMLResponse(_UNBUILT, 200, headers=_headers(request) | {"Cache-Control": "no-store"})
+        return HTMLResponse(_UNBUILT, 200, headers=_headers() | {"Cache-Control": "no-store"})
     return _answer(request, found, False)
 
 
@@ -206,7 +208,7 @@ _UNBUILT = (
 
 
 def _answer(request: Request, file: _File, kept: bool) -> Response:
-    headers = _headers(request)
+    headers = _headers()
     headers["ETag"] = f'"{file.etag}"'
     headers["Cache-Control"] = f"public, max-age={_MAX_AGE_S}, immutable" if kept else "no-cache"
     headers["Vary"] = "Accept-Encoding"
@@ -218,10 +220,9 @@ def _answer(request: Request, file: _File, kept: bool) -> Response:
     return Response(file.content, headers=headers, media_type=file.media_type)
 
 
-def _headers(request: Request) -> dict[str, str]:
-    settings: Settings = request.app.state.settings
+def _headers() -> dict[str, str]:
     return {
-        "Content-Security-Policy": policy(page_settings().tiles, (settings.oidc_issuer,)),
+        "Content-Security-Policy": policy(page_settings().tiles),
         "X-Content-Type-Options": "nosniff",
         # Addresses hold tokens and tickets behind the `#` only, but the path of a page is nobody's business either.
         "Referrer-Policy": "no-referrer",

@@ -14,7 +14,7 @@ import jwt
 from fastapi import Depends, Request
 from prometheus_client import Counter
 
-from services.runtime import clock
+from services.runtime import clock, oidc
 from services.runtime.problems import Forbidden, Unauthenticated
 from services.runtime.settings import Settings
 from services.runtime.vault import token_key
@@ -120,7 +120,7 @@ def actor_of(token: str, settings: Settings) -> Actor:
     """
     try:
         if settings.oidc_issuer and jwt.get_unverified_header(token).get("alg") != "HS256":
-            key = _jwks(settings.oidc_issuer).get_signing_key_from_jwt(token)
+            key = _jwks(oidc.keys_url(settings.oidc_issuer)).get_signing_key_from_jwt(token)
             claims = jwt.decode(
                 token,
                 key.key,
@@ -177,8 +177,8 @@ _MOST_GOOD = 2000
 
 
 @lru_cache(maxsize=4)
-def _jwks(issuer: str) -> jwt.PyJWKClient:
-    return jwt.PyJWKClient(f"{issuer.rstrip('/')}/.well-known/jwks.json", cache_keys=True, timeout=3)
+def _jwks(url: str) -> jwt.PyJWKClient:
+    return jwt.PyJWKClient(url, cache_keys=True, timeout=3)
 
 
 async def caller(request: Request) -> Actor:

@@ -42,3 +42,10 @@ def test_without_a_key_it_says_where_one_comes_from(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("words", [(), ("--role", "public"), ("--role", "king"), ("--role", "admin", "--hours", "0")])
 def test_wrong_usage_exits_2(words: tuple[str, ...]) -> None:
     assert token(*words).exit_code == 2
+
+
+def test_a_link_carries_the_token_where_no_server_sees_it(tmp_path: Path) -> None:
+    link = token("--role", "operator", "--link", "--data", str(tmp_path)).stdout.strip()
+    address, _, fragment = link.partition("#")
+    assert address == "http://127.0.0.1:8000/"
+    assert auth.actor_of(fragment.removeprefix("token="), Settings()).role == "operator"

@@ -43,7 +43,17 @@ def test_every_command_has_help_with_an_example(path: tuple[str, ...]) -> None:
 
 def test_every_variable_of_the_contract_is_a_flag_that_the_help_of_up_lists() -> None:
     text = " ".join(run("up", "--help").output.split())
-    for name in ("KAFKA", "KAFKA_SECURITY", "DATABASE", "DATA", "PORT", "OIDC_ISSUER", "OIDC_AUDIENCE", "SECRET_KEY"):
+    for name in (
+        "KAFKA",
+        "KAFKA_SECURITY",
+        "DATABASE",
+        "DATA",
+        "PORT",
+        "OIDC_ISSUER",
+        "OIDC_AUDIENCE",
+        "OIDC_CLIENT_ID",
+        "SECRET_KEY",
+    ):
         assert f"env var: GOTONG_{name}" in text
     for name in ("LOG", "OTLP", "REQUIRE", "CLOCK"):
         assert f"env var: GOTONG_{name}" in text

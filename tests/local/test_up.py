@@ -15,6 +15,9 @@ import pytest
 from gotong.local.folders import scratch_folder
 from gotong.local.process import free_port, read_pid, until
 from gotong.local.state import running
+from gotong.local.up import tell_login
+from services.runtime import auth
+from services.runtime.settings import Settings
 
 # What a loaded machine may take; a quiet one is ready in a few seconds.
 PATIENCE_S = 150
@@ -44,6 +47,19 @@ def children(data: Path) -> dict[str, int]:
     """The processes that run on a data folder, by the names of their files."""
     files = [*(data / "run").glob("*.pid"), *data.glob("*/*.pid")]
     return {file.stem: pid for file in files if (pid := read_pid(file)) is not None}
+
+
+def test_the_link_to_log_in_is_told_to_a_terminal_and_to_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell_login("http://127.0.0.1:8000", tmp_path)
+    told = capsys.readouterr()
+    assert "token=" not in told.out + told.err
+    assert f"gotong token --role operator --link --data {tmp_path}" in told.err
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    tell_login("http://127.0.0.1:8000", tmp_path)
+    link = capsys.readouterr().out.strip().removeprefix("masuk | log in: ")
+    assert auth.actor_of(link.removeprefix("http://127.0.0.1:8000/#token="), Settings()).role == "operator"
 
 
 @pytest.mark.timeout(PATIENCE_S * 3)

@@ -63,6 +63,8 @@ class Watch:
     """What the pages of a context asked for and complained of. Every test's contexts are judged by it at the end."""
 
     origin: str
+    allowed: tuple[str, ...] = ()
+    """Origins that a test means its pages to go to: the provider's, at a login."""
     foreign: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -86,7 +88,8 @@ class Watch:
 
     def _asked(self, url: str) -> None:
         parts = urlsplit(url)
-        if parts.scheme in ("http", "https", "ws", "wss") and f"{parts.scheme}://{parts.netloc}" != self.origin:
+        origin = f"{parts.scheme}://{parts.netloc}"
+        if parts.scheme in ("http", "https", "ws", "wss") and origin not in (self.origin, *self.allowed):
             self.foreign.append(url)
 
     def _said(self, kind: str, text: str) -> None:

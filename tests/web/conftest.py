@@ -18,6 +18,7 @@ from playwright.async_api import Browser, BrowserContext, Page, Playwright, asyn
 from gotong.local.folders import scratch_folder
 from tests.e2e.system import System, until
 from tests.web.browser import ARGUMENTS, LAPTOP, Watch, browser_path, insist
+from tests.web.provider import AUDIENCE, CLIENT, Provider, running_provider
 
 HERE = Path(__file__).parent
 OpenPage = Callable[..., Awaitable[Page]]
@@ -33,10 +34,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def system() -> Iterator[System]:
+def provider() -> Iterator[Provider]:
+    """The OpenID provider that the running system takes tokens of."""
+    with running_provider() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def system(provider: Provider) -> Iterator[System]:
     """A running system for all pages. The broker is the embedded one: what is tested here is what a person sees."""
     insist()
-    running = System("embedded")
+    named = {"ISSUER": provider.issuer, "AUDIENCE": AUDIENCE, "CLIENT_ID": CLIENT}
+    running = System("embedded", env={f"GOTONG_OIDC_{name}": value for name, value in named.items()})
     try:
         running.start()
         yield running
