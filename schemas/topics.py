@@ -49,6 +49,7 @@ _ALL = (
     Topic("sites", "state", "site", "registry", ("sitrep",), "partner"),
     Topic("answers", "fact", "need", "registry", ("matching",), "internal"),
     Topic("notices", "fact", "contact id", "registry", ("intake", "sitrep"), "internal"),
+    Topic("erasures", "fact", "erasure", "registry", ("intake",), "internal"),
     Topic("offers", "state", "need", "matching", ("registry", "sitrep"), "partner"),
     Topic("assignments", "state", "need", "matching", ("intake", "registry", "sitrep"), "partner"),
     Topic("ledger", "state", "need", "matching", ("intake", "sitrep"), "partner"),

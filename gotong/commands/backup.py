@@ -14,10 +14,10 @@ import click
 
 from gotong.client import CommandFailed, data_option, own_database
 from gotong.commands.backup_file import BackupFile, BadBackup, keys_path, write_backup
-from gotong.commands.backup_restore import NotEmpty, Restored, restore_into
+from gotong.commands.backup_restore import FORGETTING, NotEmpty, Restored, restore_into
 from gotong.local.folders import data_folder, make_folder
 from gotong.local.state import database, running
-from services.registry import erasure
+from services.runtime import erasures
 from services.runtime.db import Unreachable
 from services.runtime.migrations import MigrationChanged
 from services.runtime.settings import SettingsMissing
@@ -67,18 +67,18 @@ def restore(
 ) -> None:
     """Bring a backup back into the database of --data, with its services stopped.
 
-    Whoever was erased after the backup was made is erased again before anything can be read: by the list in
-    --data (erasures/registry), by that of a database which is replaced, and by --erasures. With none of them the
-    restore is refused, unless --no-erasures says that there is nobody to erase.
+    Whoever was erased after the backup was made is erased again before anything can be read: by the lists in
+    --data (erasures/), by those of a database which is replaced, and by --erasures. With none of them the restore is
+    refused, unless --no-erasures says that there is nobody to erase.
     """
     folder = data_folder(data)
     if running(folder) is not None:
         raise CommandFailed(f"Gotong runs on {folder}; stop it first with gotong down.")
-    own_list = erasure.path_in(folder)
-    known = [*lists, *([own_list] if own_list.exists() else [])]
+    own = [erasures.path_in(folder, service) for service in FORGETTING]
+    known = [*lists, *(path for path in own if path.exists())]
     make_folder(folder)
     try:
-        erased = {one for path in known for one in erasure.read(path)}
+        erased = {one for path in known for one in erasures.read(path)}
         source = BackupFile.open(file, None if without_keys else keys or keys_path(file))
         with database(folder) as dsn:
             told = asyncio.run(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
 from gotong.commands.backup_file import BackupFile, BadBackup, media_folder, secret_mark
-from services.registry import erasure
-from services.runtime import journal
+from services.intake import erasure as intake_erasure
+from services.registry import erasure as registry_erasure
+from services.runtime import erasures, journal
 from services.runtime.db import Database, Tx
 from services.runtime.migrations import migrate_all, migrations_of
 from services.runtime.settings import SERVICES
 
+FORGETTING = ("intake", "registry")
+"""Services that forget people, each with a list of its own. An id of one is no id of the other's."""
 _BY = "system:restore"
 
 
@@ -34,7 +36,7 @@ class Restored:
 
 
 async def restore_into(
-    dsn: str, data: Path, source: BackupFile, erased: Collection[UUID], *, replace: bool, any_list: bool
+    dsn: str, data: Path, source: BackupFile, erased: set[UUID], *, replace: bool, any_list: bool
 ) -> Restored:
     """Restore into this database. `any_list`: somebody said who was erased since, be it nobody.
 
@@ -62,15 +64,16 @@ async def restore_into(
             there = await _look(tx, replace=replace)
             if not any_list and not there:
                 raise NotEmpty(
-                    "No list says who was erased since the backup was made: give the installation's file "
-                    "erasures/registry with --erasures, or say --no-erasures."
+                    "No list says who was erased since the backup was made: give the installation's files "
+                    "erasures/* with --erasures, or say --no-erasures."
                 )
             rows = await _load(tx, source)
-            told = await _erase_again(tx, source, {*erased, *(there or ())})
+            erased = {*erased, *(there or ())}
+            count, withheld = await _erase_again(tx, source, erased)
             heads = {service: await _head(tx, service) for service in SERVICES}
-            every = {row["responder_id"] for row in await tx.fetch("SELECT responder_id FROM erasure")}
-            # Before the commit: should the file not take it, nothing is restored that it would have to erase.
-            erasure.write(erasure.path_in(data), every | set(erased))
+            # Before the commit: should a file not take it, nothing is restored that it would have to erase.
+            for service in FORGETTING:
+                erasures.write(erasures.path_in(data, service), await erasures.listed(tx, service) | erased)
             source.unpack_media(media_folder(data))
     finally:
         await db.close()
@@ -78,11 +81,11 @@ async def restore_into(
         (data / "heads" / service).unlink(missing_ok=True)
         if head is not None:
             journal.write_head(data, service, *head)
-    return Restored(source.manifest["made_at"], len(source.manifest["tables"]), rows, *told)
+    return Restored(source.manifest["made_at"], len(source.manifest["tables"]), rows, count, withheld)
 
 
 async def _look(tx: Tx, *, replace: bool) -> set[UUID] | None:
-    """Whom the database that is replaced knows as erased; None: it is empty."""
+    """Whom and what the database that is replaced knows as erased; None: it is empty."""
     others = await tx.fetchval(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
         "AND application_name LIKE 'gotong-%'"
@@ -99,7 +102,7 @@ async def _look(tx: Tx, *, replace: bool) -> set[UUID] | None:
         return None
     if not replace:
         raise NotEmpty("The database is not empty; say --replace to give up what it holds now.")
-    return {row["responder_id"] for row in await tx.fetch("SELECT responder_id FROM erasure")}
+    return {one for service in FORGETTING for one in await erasures.listed(tx, service)}
 
 
 async def _load(tx: Tx, source: BackupFile) -> int:
@@ -168,19 +171,29 @@ async def _order(tx: Tx) -> dict[str, int]:
 async def _erase_again(tx: Tx, source: BackupFile, erased: set[UUID]) -> tuple[int, int]:
     """Let in all keys but those of erased persons, and erase these persons again. The keys come last: those of whom is
     erased are never in this database, not for a moment."""
+    contacts = [
+        row["contact_id"]
+        for row in await tx.fetch(
+            "SELECT contact_id FROM responder WHERE responder_id = ANY($1) AND contact_id IS NOT NULL", list(erased)
+        )
+    ]
     owners = {
         row["owner"]
         for row in await tx.fetch(
             "SELECT owner FROM contact WHERE responder_id = ANY($1) UNION "
-            "SELECT contact_id FROM responder WHERE responder_id = ANY($1) AND contact_id IS NOT NULL UNION "
             "SELECT 'responder:' || responder_id FROM responder WHERE responder_id = ANY($1)",
             list(erased),
         )
     }
-    count = await erasure.replay(tx, erased, _BY)
+    # Plain names of tables are a service's own.
+    await tx.execute("SET LOCAL search_path = intake")
+    wrote = await intake_erasure.replay(tx, contacts, erased, _BY)
+    await tx.execute("SET LOCAL search_path = registry")
+    out = {"registry": {*owners, *contacts}, "intake": wrote}
+    count = await registry_erasure.replay(tx, erased, _BY)
     withheld = 0
     for service, held in source.keys.items():
-        let_in = {owner: wrapped for owner, wrapped in held.items() if service != "registry" or owner not in owners}
+        let_in = {owner: wrapped for owner, wrapped in held.items() if owner not in out.get(service, ())}
         withheld += len(held) - len(let_in)
         await tx.raw.copy_records_to_table(
             "vault_key",
@@ -188,7 +201,8 @@ async def _erase_again(tx: Tx, source: BackupFile, erased: set[UUID]) -> tuple[i
             columns=["owner", "wrapped"],
             records=[(owner, base64.b64decode(wrapped)) for owner, wrapped in let_in.items()],
         )
-    source.without("registry", owners)
+    for service, gone in out.items():
+        source.without(service, gone)
     return count, withheld
 
 

@@ -319,12 +319,17 @@ def mask(text: str, name: str | None) -> tuple[str, str]:
         token = masking.PLACEHOLDER[found.kind]
         if found.kind in ("phone", "email"):
             address = f"+{found.value}" if found.kind == "phone" else found.value
-            token = f"[{found.kind}_{vault.contact_id(address)[1:13]}]"
+            token = token_of(found.kind, vault.contact_id(address))
         hashed += (text[at : found.start], token)
         at = found.end
     if not at:
         return text, text
     return "".join([*shown, text[at:]]), "".join([*hashed, text[at:]])
+
+
+def token_of(kind: str, contact: str) -> str:
+    """What stands for a number or address in the text that linking sees."""
+    return f"[{kind}_{contact[1:13]}]"
 
 
 def _placed(row: Mapping[str, Any]) -> bool:

@@ -8,12 +8,13 @@ from uuid import UUID
 import orjson
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
 from services.channels import rules
 from services.channels.adapters import signature
 from services.channels.outbound import Receipt
 from services.channels.settings import ChannelSettings
+from services.intake import erasure
 from services.intake.bodies import Reason, Word
 from services.intake.following import take_receipt
 from services.intake.hooks.messages import address_of
@@ -234,3 +235,31 @@ def _shown(row: Any) -> dict[str, Any]:
         "closed_by": row["closed_by"],
         "outcome": row["outcome"],
     }
+
+
+# Erasure
+
+
+class ContactErasure(BaseModel):
+    """Whose words and number are to be forgotten."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    phone: Annotated[str, StringConstraints(max_length=40), AfterValidator(vault.normal_number)]
+    reason: Reason
+
+
+@router.post("/v1/contacts:erase", tags=["intake"], responses=responses(), openapi_extra=takes(ContactErasure))
+async def post_contact_erasure(request: Request, actor: Caller) -> Response:
+    """Forget somebody who wrote or reported, when they ask for it: number, name, conversation, what was masked of their
+    words. Their reports stay as reports of nobody. Who is registered as a responder is erased there, and then here by
+    itself."""
+    actor.require("operator")
+    body = await body_of(request)
+    order = parse(body, ContactErasure)
+
+    async def work(tx: Any) -> Answer:
+        return 200, {"erased": await erasure.forget(tx, vault.contact_id(order.phone), actor.name) > 0}
+
+    key = idempotency_key(request, actor)
+    return await write_once(database(request, "intake"), actor, key, body, "POST /v1/contacts:erase", work)

@@ -3,6 +3,7 @@
 from services.intake import following, linker, media_fetch, triage_timer, warning_feeds, warning_timer
 from services.intake.api import router
 from services.intake.handlers import consumer
+from services.runtime.erasures import keep_list
 from services.runtime.service import Service
 
 service = Service(
@@ -17,6 +18,7 @@ service = Service(
         media_fetch.run,
         following.run,
         following.follow,
+        keep_list,
     ],
     gauges=triage_timer.gauges,
 )

@@ -15,16 +15,18 @@ from schemas.assignments import (
     AssignmentStarted,
     AssignmentState,
 )
+from schemas.erasures import ContactErased, ContactForgotten
 from schemas.ledger import LedgerChanged
 from schemas.notices import NoticeFailed
 from schemas.operations import OperationClosed, OperationOpened, OperationState, OperationUpdated
 from schemas.partners import SubmissionAccepted
 from schemas.quarantine import RecordRedacted
-from services.intake import tables
+from services.intake import erasure, tables
 from services.intake.actions import LINKER_CHANNEL, Draft, Sender, draft_of, take_reports
 from services.intake.bodies import ReportIn
 from services.intake.following import answer_instead
 from services.intake.redaction import forget
+from services.runtime import outbox
 from services.runtime.consumer import Consumer
 from services.runtime.db import Tx
 from services.runtime.problems import faults_of
@@ -157,3 +159,10 @@ async def on_records_redacted(events: Sequence[RecordRedacted], tx: Tx) -> None:
 async def on_notice_failed(event: NoticeFailed, tx: Tx) -> None:
     """Answer for the registry where it does not know the number that wrote."""
     await answer_instead(tx, event)
+
+
+@consumer.on(ContactErased)
+async def on_contact_erased(event: ContactErased, tx: Tx) -> None:
+    """Forget what somebody wrote who was erased at the registry, and say that it is done."""
+    await erasure.forget(tx, event.contact_id, event.by)
+    await outbox.append(tx, [ContactForgotten(erasure_id=event.erasure_id)])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from services.registry.api import router
 from services.registry.confirming import renew_windows
-from services.registry.erasure import keep_list
 from services.registry.handlers import consumer
 from services.registry.notices import run as send_notices
 from services.registry.operation_writes import keep_standing_open
+from services.runtime.erasures import keep_list
 from services.runtime.service import Service
 
 service = Service(

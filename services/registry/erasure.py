@@ -6,23 +6,18 @@ than an erasure is erased again when it is restored, before it opens.
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import Collection
-from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
+from schemas.erasures import ContactErased
 from schemas.responders import ResponderWithdrawn
 from services.channels import outbound
 from services.registry.responder_rows import Entry, entry_of, lock_keys, lock_responders, locked_with_keys, owner, save
 from services.registry.responder_writes import refuse_readers
 from services.registry.schedule import Schedule
-from services.runtime import clock, vault
+from services.runtime import clock, erasures, outbox, redaction, vault
 from services.runtime.auth import Actor
-from services.runtime.db import Database, Row, Tx
-from services.runtime.settings import Settings
-
-CHANNEL = "erasures"
+from services.runtime.db import Row, Tx
 
 
 async def erase_responder(tx: Tx, actor: Actor, responder_id: UUID) -> None:
@@ -38,7 +33,8 @@ async def erase_responder(tx: Tx, actor: Actor, responder_id: UUID) -> None:
 
 
 async def forget(tx: Tx, row: Row, by: str) -> None:
-    """Destroy the keys and hashes of a locked responder, blank the profile, and tell matching that they are gone.
+    """Destroy the keys and hashes of a locked responder, blank the profile, and tell the others that they are gone:
+    matching, which asks them no more, and intake, which may know what they wrote.
 
     What stays is the id, which the events name, and the keyed hashes of lists that named the person: a list that is
     sent again must not bring them back.
@@ -78,7 +74,9 @@ async def forget(tx: Tx, row: Row, by: str) -> None:
         now,
         by,
     )
-    await tx.notify(CHANNEL)
+    if before.contact_id:
+        await outbox.append(tx, [ContactErased(erasure_id=uuid4(), contact_id=before.contact_id, by=by)])
+    await tx.notify(erasures.CHANNEL)
 
 
 async def replay(tx: Tx, erased: Collection[UUID], by: str) -> int:
@@ -91,57 +89,14 @@ async def replay(tx: Tx, erased: Collection[UUID], by: str) -> int:
     return len(rows)
 
 
-def path_in(data: Path) -> Path:
-    """Where an installation notes who was erased."""
-    return data / "erasures" / "registry"
-
-
-def read(path: Path) -> set[UUID]:
-    """The ids in such a file.
-
-    Raises
-    ------
-    OSError, ValueError
-    """
-    return {UUID(line) for line in path.read_text("ascii").split()}
-
-
-def write(path: Path, erased: Collection[UUID]) -> None:
-    """Put the file in place whole, with what it held before: nobody is ever taken off this list."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    every = set(erased) | (read(path) if path.exists() else set())
-    fresh = path.with_suffix(f".{os.getpid()}")
-    with fresh.open("w", encoding="ascii") as out:
-        out.writelines(f"{one}\n" for one in sorted(every))
-        out.flush()
-        os.fsync(out.fileno())
-    fresh.replace(path)
-
-
-async def keep_list(db: Database, stopping: asyncio.Event) -> None:
-    """Keep the file beside the database in step, until told to stop."""
-    path = path_in(Settings.of("registry").data)
-    wake, known = asyncio.Event(), -1
-    listener = await db.listen([CHANNEL], wake)
-    try:
-        while not stopping.is_set():
-            wake.clear()
-            known = await note(db, path, known)
-            try:
-                async with asyncio.timeout(5):
-                    await wake.wait()
-            except TimeoutError:
-                continue
-    finally:
-        if not listener.is_closed():
-            await listener.close()
-
-
-async def note(db: Database, path: Path, known: int = -1) -> int:
-    """Write the file when more people are erased than `known`; returns how many are."""
-    async with db.tx() as tx:
-        if await tx.fetchval("SELECT count(*) FROM erasure") == known:
-            return known
-        erased = {row["responder_id"] for row in await tx.fetch("SELECT responder_id FROM erasure")}
-    await asyncio.to_thread(write, path, erased)
-    return len(erased)
+async def forgotten(tx: Tx, erasure_id: UUID, source: str) -> None:
+    """Take the contact id out of the event that told of an erasure, now that all is done that it asked for. `source`:
+    how this service's events are signed."""
+    event_id = await tx.fetchval(
+        "SELECT id FROM journal WHERE topic = $1 AND subject = $2 "
+        "UNION ALL SELECT id FROM outbox WHERE topic = $1 AND subject = $2",
+        ContactErased.topic,
+        str(erasure_id),
+    )
+    if event_id is not None:
+        await redaction.redact(tx, source, event_id, by="system:registry", reason="the erasure is done")

@@ -8,11 +8,12 @@ from uuid import UUID
 
 from schemas.answers import AnswerGiven
 from schemas.assignments import AssignmentConfirmed
+from schemas.erasures import ContactForgotten
 from schemas.messages import MessageReceived, ReceiptNoted
 from schemas.offers import OfferAccepted, OfferDeclined, OfferExpired, OfferMade, OfferState, OfferWithdrawn
 from services.channels import outbound
 from services.channels.outbound import Message
-from services.registry import answers, growth, notices
+from services.registry import answers, erasure, growth, notices
 from services.runtime import outbox
 from services.runtime.consumer import Consumer
 from services.runtime.db import Tx
@@ -209,6 +210,12 @@ async def _ask_back(tx: Tx, event: MessageReceived, verdict: answers.Verdict, of
 async def on_receipt_noted(event: ReceiptNoted, tx: Tx) -> None:
     """Note what a provider said of a message of ours."""
     await notices.note_receipt(tx, event)
+
+
+@consumer.on(ContactForgotten)
+async def on_contact_forgotten(event: ContactForgotten, tx: Tx) -> None:
+    """Let the last hash of an erased person's number go from the journal."""
+    await erasure.forgotten(tx, event.erasure_id, event.meta.source.rpartition("/")[0] + "/registry")
 
 
 # Work

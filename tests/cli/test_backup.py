@@ -21,19 +21,26 @@ from aiokafka.structs import RecordMetadata, TopicPartition
 from click.testing import CliRunner, Result
 
 from gotong.__main__ import main
+from gotong.local.broker import Broker, Kafka
 from gotong.local.postgres import Postgres
+from schemas.erasures import ContactErased, ContactForgotten
 from schemas.responders import ResponderWithdrawn
-from services.registry import erasure
+from services.intake.actions import Sender, draft_of, take_reports
+from services.intake.bodies import ReporterIn, ReportIn
+from services.intake.conversations import take_inbound
+from services.intake.handlers import consumer as intake_consumer
+from services.intake.inbound import Inbound
 from services.registry.app import service
 from services.registry.bodies import ResponderChange
+from services.registry.handlers import consumer as registry_consumer
 from services.registry.responder_rows import contact_of
 from services.registry.responder_writes import change_responder
-from services.runtime import journal
+from services.runtime import clock, erasures, journal, vault
 from services.runtime.auth import Actor
 from services.runtime.db import Database
 from services.runtime.journal import Entry, meta_of
 from services.runtime.outbox import Relay
-from tests.conftest import bearer, broker_settings, emitted
+from tests.conftest import Wire, bearer, broker_settings, emitted
 from tests.registry.people import patient
 
 DESK = bearer("operator", "posko", hours=9000)
@@ -210,35 +217,47 @@ async def test_without_its_keys_a_backup_names_nobody(client, db, data, dsn, emp
 
 @pytest.mark.parametrize("events", [300, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 async def test_nothing_of_an_erased_person_is_left_to_be_read(
-    client, db, data, dsn, empty, tmp_path, postgres, events, request, caplog
+    client, db, make_db, data, dsn, empty, tmp_path, postgres, events, request, caplog
 ):
     caplog.set_level(logging.DEBUG)
     who, other = await made(client, PERSON), await made(client, OTHER)
+    intake = make_db("intake")
+    await wrote(intake)
     await change_often(db, who, events)
-    topics: list[bytes] = []
-    if events > 300:
-        broker = request.getfixturevalue("embedded_broker")
-        await sent(db, broker_settings(broker, dsn))
-        topics = await records(broker.address)
-    else:
-        await journalled(db)
+    # The real topic where it is about many events; else the journal as if the broker had them.
+    broker: Broker | None = request.getfixturevalue("broker") if events > 300 else None
+
+    async def passed_on() -> None:
+        await (sent(db, broker_settings(broker, dsn)) if broker is not None else journalled(db))
+
+    await passed_on()
     file = tmp_path / "before.backup"
     await well("backup", file, database=dsn)
 
     erased = await client.delete(f"/v1/responders/{who}", headers=bearer("responder", who))
     assert erased.status_code == 200
-    await erasure.note(db, erasure.path_in(data))
-    await journalled(db)
+    await erasures.note(db, erasures.path_in(data, "registry"))
+    await Wire(intake_consumer, intake).deliver((await emitted(db, ContactErased))[-1])
+    assert await known_in(intake) == []
+    await passed_on()
+    (done,) = await emitted(intake, ContactForgotten)
+    await Wire(registry_consumer, db).deliver(done, source="/gotong/test/intake")
+    await passed_on()
     async with db.tx() as tx:
-        payloads = b"".join(row["payload"] for row in await tx.fetch("SELECT payload FROM journal"))
+        payloads = b"".join(row["payload"] or b"" for row in await tx.fetch("SELECT payload FROM journal"))
         assert await tx.fetchval("SELECT count(*) FROM journal WHERE subject = $1", who) == events + 2
         await tx.execute("CHECKPOINT")
 
     assert "ok" in await well("audit", "verify", "--service", "registry", "--data", data, database=dsn)
     told = await well("restore", file, "--data", data, database=empty)
-    assert "1 persons were erased again; 1 of their keys were not let in" in told
+    assert "1 persons were erased again; 2 of their keys were not let in" in told
     assert "ok" in await well("audit", "verify", "--service", "registry", "--data", data, database=empty)
 
+    again = Database(empty, "intake", pool_size=1)
+    try:
+        assert await known_in(again) == []
+    finally:
+        await again.close()
     back = Database(empty, "registry", pool_size=1)
     try:
         (gone,) = await emitted(back, ResponderWithdrawn)
@@ -254,11 +273,44 @@ async def test_nothing_of_an_erased_person_is_left_to_be_read(
     # Files of the database with its write-ahead log, topics, logs, backup, keys, lists, the restored database.
     assert planted_in(postgres.folder) == []
     assert planted_in(tmp_path) == []
+    topics = await records(broker.address) if broker is not None else []
     assert [word for word in PLANTED for record in [payloads, *topics] if word in record] == []
+    if isinstance(broker, Kafka):
+        segments = list(broker.folder.rglob("gotong.responders.v1-*/*.log"))
+        assert sum(path.stat().st_size for path in segments) > 1_000_000
+        assert planted_in(broker.folder) == []
     assert [word for word in PLANTED if word in caplog.text.encode()] == []
     # The keys file of the old backup does not open them any more either.
     keys = json.loads((tmp_path / "before.backup.keys").read_text())["keys"]["registry"]
     assert len(keys) == 1
+
+
+async def wrote(intake: Database) -> None:
+    """The same person as somebody who reports, asks for a relative, and is answered."""
+    report = ReportIn(text=f"Banjir, kata {NAME}, hubungi {NUMBER}", reporter=ReporterIn(name=NAME, phone=NUMBER))
+    async with intake.tx() as tx:
+        await take_reports(tx, [draft_of(report, Sender("/devices/x", (), False))])
+        for nth, text in enumerate(["Banjir 1 meter, butuh makanan", f"cari ibu saya, hilang kontak. {NAME}"]):
+            heard = Inbound("whatsapp", "whatsapp", f"wamid-{nth}", NUMBER, clock.now(), text)
+            await take_inbound(tx, heard)
+    assert len(await known_in(intake)) == 9
+
+
+async def known_in(db: Database) -> list[str]:
+    """The tables of intake in which something of this number stands."""
+    contact = vault.contact_id(NUMBER)
+    found = []
+    async with db.tx() as tx:
+        for table, column in (
+            ("report", "contact"), ("report", "sealed_for"), ("conversation", "contact"), ("inbound_message", "contact"),
+            ("followed", "contact"), ("family_link", "contact"), ("outbound", "contact"), ("vault_key", "owner"),
+        ):  # fmt: skip
+            if await tx.fetchval(f"SELECT EXISTS (SELECT FROM {table} WHERE {column} = $1)", contact):
+                found.append(f"{table}.{column}")
+        mark = contact[1:13]
+        if await tx.fetchval("SELECT EXISTS (SELECT FROM report WHERE strpos(report::text, $1) > 0)", mark):
+            found.append("report")
+    return found
 
 
 async def sent(db: Database, settings: Any) -> None:
@@ -310,7 +362,7 @@ async def test_a_database_that_is_replaced_says_itself_who_was_erased(client, db
     await connection.close()
     assert "--replace" in (await run("restore", file, "--data", data, database=dsn)).output
     assert "1 persons were erased again" in await well("restore", file, "--replace", "--data", data, database=dsn)
-    assert {str(one) for one in erasure.read(erasure.path_in(data))} == {who}
+    assert {str(one) for one in erasures.read(erasures.path_in(data, "registry"))} == {who}
 
 
 async def test_a_damaged_or_foreign_backup_changes_nothing(client, data, dsn, empty, tmp_path, monkeypatch):

@@ -116,7 +116,7 @@ def test_every_event_has_a_topic_and_its_key_and_subject_are_fields():
 
 
 def test_the_topics_are_those_of_the_design():
-    assert len(TOPICS) == 19
+    assert len(TOPICS) == 20  # the design's 19, and `erasures`
     assert all(
         topic.partitions == (1 if topic.stream in ("quarantine", "sitreps", "operations") else 12)
         for topic in TOPICS.values()

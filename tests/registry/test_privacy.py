@@ -12,12 +12,14 @@ from typing import Any
 import httpx
 import pytest
 
+from schemas.erasures import ContactErased, ContactForgotten
 from schemas.responders import ResponderState, ResponderWithdrawn
 from services.registry import consent, erasure
 from services.registry.app import service
-from services.runtime import clock
+from services.registry.handlers import consumer as registry_consumer
+from services.runtime import clock, erasures
 from services.runtime.db import Database
-from tests.conftest import bearer, emitted
+from tests.conftest import Wire, bearer, emitted
 from tests.registry.people import DESK, FIELD, PMI, SITI, Matching, code_in, messages, patient, send_messages
 
 GLASS = bearer("break_glass", "komandan", hours=9000)
@@ -154,32 +156,37 @@ async def test_erasure_leaves_no_hash_and_no_message_and_is_noted_beside_the_dat
     contact = json.dumps(str(messages(data)[0]["contact"]))[1:-1]
     erased = await client.delete(f"/v1/responders/{who}", headers=bearer("responder", who))
     assert erased.status_code == 200
+    # Intake has to know whose words it forgets; once it has said that it did, the event says nothing any more.
+    (told,) = await emitted(db, ContactErased)
+    assert told.contact_id == contact
+    await Wire(registry_consumer, db).deliver(ContactForgotten(erasure_id=told.erasure_id), source="/gotong/x/intake")
     async with db.tx() as tx:
         tables = await tx.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'registry'")
         for table in tables:
             rows = await tx.fetch(f'SELECT to_jsonb(t)::text AS row FROM "{table["tablename"]}" t')
             assert contact not in "\n".join(row["row"] for row in rows), table["tablename"]
     assert contact.encode() not in b"".join(event.to_bytes() for event in await emitted(db))
-    path = erasure.path_in(data)
-    known = await erasure.note(db, path)
-    assert {str(one) for one in erasure.read(path)} == {who}
-    assert await erasure.note(db, path, known) == known
+    path = erasures.path_in(data, "registry")
+    known = await erasures.note(db, path)
+    assert {str(one) for one in erasures.read(path)} == {who}
+    assert await erasures.note(db, path, known) == known
     # Nobody is ever taken off the list, also when the database lost what it knew.
     async with db.tx() as tx:
         await tx.execute("DELETE FROM erasure")
     await client.delete(f"/v1/responders/{kept}", headers=DESK)
-    await erasure.note(db, path)
-    assert {str(one) for one in erasure.read(path)} == {who, kept}
+    await erasures.note(db, path)
+    assert {str(one) for one in erasures.read(path)} == {who, kept}
 
 
 async def test_the_list_is_written_as_soon_as_somebody_is_erased(client, db, data):
     who = await made(client)
     stopping = asyncio.Event()
-    task = asyncio.create_task(erasure.keep_list(db, stopping))
+    task = asyncio.create_task(erasures.keep_list(db, stopping))
     try:
         await client.delete(f"/v1/responders/{who}", headers=DESK)
         async with asyncio.timeout(120):
-            while not (erasure.path_in(data).exists() and who in erasure.path_in(data).read_text()):
+            path = erasures.path_in(data, "registry")
+            while not (path.exists() and who in path.read_text()):
                 assert not task.done(), task.exception()
                 await asyncio.sleep(0.05)
     finally:
