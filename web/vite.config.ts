@@ -1,5 +1,5 @@
 // Every page is built into the gateway's package. Names carry a hash of their content, so that they can be kept for
-// ever; only the pages themselves and the service worker keep their names.
+// ever; only the pages themselves keep their names.
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { defineConfig } from "vite";
@@ -8,11 +8,10 @@ const here = import.meta.dirname;
 
 const entries: Record<string, string> = {
   index: "index.html",
-  field: "field.html",
   public: "public.html",
   paper: "paper.html",
-  // A service worker's scope is its path, so it stands at the root under a name that never changes.
-  "field-sw": "src/field/sw.ts",
+  login: "login.html",
+  // The field page and its service worker: vite.field.config.ts
 };
 
 export default defineConfig({
@@ -35,8 +34,7 @@ export default defineConfig({
           .filter(([, file]) => existsSync(file)),
       ),
       output: {
-        entryFileNames: (chunk: { name: string }) =>
-          chunk.name === "field-sw" ? "field-sw.js" : "assets/[name]-[hash].js",
+        entryFileNames: "assets/[name]-[hash].js",
         chunkFileNames: "assets/[name]-[hash].js",
         assetFileNames: "assets/[name]-[hash][extname]",
       },
