@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from services.intake import api_needs, corrections, domain, incidents
+from services.intake import api_needs, corrections, domain, incidents, versions
 from services.intake.bodies import (
     CloseIn,
     Instant,
@@ -266,7 +266,8 @@ def _place_of(cursor: str | None, sort: str) -> tuple[int | None, UUID | None]:
 
 @router.get("/v1/incidents/{incident_id}", responses=responses(NotFound), response_class=Response)
 async def get_incident(request: Request, actor: Caller, incident_id: UUID) -> Response:
-    """One incident: its reports with the score of each link, evidence by fact, needs, history; `merged_into`."""
+    """One incident: its reports with the score of each link, evidence by fact, needs, history; `merged_into`. `version`
+    goes into the `If-Match` of a correction."""
     async with database(request, "intake").tx() as tx:
         row = await incidents.incident_row(tx, incident_id)
         if row is None:
@@ -301,6 +302,7 @@ async def _whole(tx: Tx, row: Incident, *, exact: bool) -> dict[str, Any]:
         "facts": {name: _fact_json(fact) for name, fact in (await incidents.facts_of(tx, row)).items()},
         "needs": [api_needs.need_json(need) for need in needs],
         "history": await _history(tx, incident_id),
+        "version": await versions.version_of(tx, versions.INCIDENTS, str(incident_id)),
     }  # fmt: skip
     return document
 
@@ -417,18 +419,35 @@ Correction = Callable[[Tx], Awaitable[Incident]]
 
 
 async def _correct(
-    request: Request, actor: Actor, incident_id: UUID, what: str, body: bytes, correction: Correction
+    request: Request,
+    actor: Actor,
+    incident_id: UUID,
+    what: str,
+    body: bytes,
+    correction: Correction,
+    *,
+    and_operation: str | None = None,
+    made: Sequence[UUID] = (),
 ) -> Response:
-    """Do a correction once and answer with the incident, if the token covers its operation."""
+    """Do a correction once and answer with the incident, if the token covers its operation and nobody decided on the
+    incident since the version in If-Match. `and_operation` is locked beside its own; `made`, where the correction put
+    an incident into it, names that one in the answer."""
+    version = versions.asked_version(request)
 
     async def work(tx: Tx) -> Answer:
         operation = await tx.fetchval("SELECT operation FROM incident WHERE incident_id = $1", incident_id)
         if operation is None:
             raise NotFound("there is no such incident")
         actor.require_operation(operation)
+        if version is not None:
+            await incidents.lock_incident(tx, incident_id, and_operation=and_operation)
+            await versions.require_version(tx, versions.INCIDENTS, str(incident_id), version)
         incident = await correction(tx)
         actor.require_operation(incident["operation"])
-        return 200, await _whole(tx, incident, exact=True)
+        document = await _whole(tx, incident, exact=True)
+        if made:
+            document["properties"]["made"] = str(made[0])
+        return 200, document
 
     key = idempotency_key(request, actor)
     answer = await write_once(
@@ -440,8 +459,8 @@ async def _correct(
 def _correction(path: str, model: type[BaseModel]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return router.post(
         f"/v1/incidents/{{incident_id}}/{path}",
-        responses=responses(NotFound, Conflict),
-        openapi_extra=takes(model),
+        responses=responses(NotFound, Conflict, versions.Stale),
+        openapi_extra=takes(model) | {"parameters": [versions.IF_MATCH]},
         response_class=Response,
     )
 
@@ -461,17 +480,19 @@ async def merge(request: Request, actor: Caller, incident_id: UUID) -> Response:
 
 @_correction("split", SplitIn)
 async def split(request: Request, actor: Caller, incident_id: UUID) -> Response:
-    """Make a new incident of some of the reports; answers with the old one. The new one is in the history of the
-    reports' links, and first in the list of incidents."""
+    """Make a new incident of some of the reports; answers with the old one. The new one is `made`."""
     actor.require("operator")
     body = await body_of(request)
     order = parse(body, SplitIn)
 
+    made: list[UUID] = []
+
     async def correction(tx: Tx) -> Incident:
-        incident, _ = await corrections.split(tx, incident_id, order.reports, by=actor.name, reason=order.reason)
+        incident, new = await corrections.split(tx, incident_id, order.reports, by=actor.name, reason=order.reason)
+        made[:] = [new]
         return incident
 
-    return await _correct(request, actor, incident_id, "split", body, correction)
+    return await _correct(request, actor, incident_id, "split", body, correction, made=made)
 
 
 @_correction("link", ReportLinkIn)
@@ -542,7 +563,7 @@ async def move(request: Request, actor: Caller, incident_id: UUID) -> Response:
     async def correction(tx: Tx) -> Incident:
         return await corrections.move(tx, incident_id, order.operation, by=actor.name, reason=order.reason)
 
-    return await _correct(request, actor, incident_id, "move", body, correction)
+    return await _correct(request, actor, incident_id, "move", body, correction, and_operation=order.operation)
 
 
 @_correction("close", CloseIn)

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from schemas.values import STANDING
-from services.intake import domain, incidents, need_writes, needs
+from services.intake import domain, incidents, need_writes, needs, versions
 from services.intake.actions import exercise_of, mask, operations
 from services.intake.bodies import NeedChangeIn, NeedConfirmIn, NeedIn, Word
 from services.intake.need_writes import Delivered, need_row
@@ -83,6 +83,7 @@ async def _shown(tx: Tx, need_id: UUID, actor: Actor) -> dict[str, Any]:
     row = await tx.fetchrow(SELECT_NEEDS + " WHERE n.need_id = $1", need_id)
     assert row is not None
     shown = need_json(row)
+    shown["version"] = await versions.version_of(tx, versions.NEEDS, str(need_id))
     if actor.role != "partner":
         shown["sources"] = await _sources(tx, need_id)
     return shown
@@ -211,7 +212,7 @@ async def get_needs(
 
 @router.get("/v1/needs/{need_id}", responses=responses(NotFound))
 async def get_need(request: Request, actor: Caller, need_id: UUID) -> Response:
-    """One need with its ledger row."""
+    """One need with its ledger row; its `version` goes into the `If-Match` of a change."""
     actor.require("operator", "partner", "field", "auditor")
     async with database(request, "intake").tx() as tx:
         _own(actor, await need_row(tx, need_id))
@@ -247,16 +248,22 @@ async def _sources(tx: Tx, need_id: UUID) -> list[dict[str, Any]]:
     return sources
 
 
-@router.patch("/v1/needs/{need_id}", responses=responses(NotFound, Conflict), openapi_extra=takes(NeedChangeIn))
+@router.patch(
+    "/v1/needs/{need_id}",
+    responses=responses(NotFound, Conflict, versions.Stale),
+    openapi_extra=takes(NeedChangeIn) | {"parameters": [versions.IF_MATCH]},
+)
 async def patch_need(request: Request, actor: Caller, need_id: UUID) -> Response:
     """Amend a need's quantity or place, declare a draft, or withdraw it."""
     actor.require("operator", "partner")
     body = await body_of(request)
     order = parse(body, NeedChangeIn)
+    version = versions.asked_version(request)
 
     async def work(tx: Tx) -> Answer:
         need = await _locked(tx, need_id)
         _own(actor, need)
+        await versions.require_version(tx, versions.NEEDS, str(need_id), version)
         place = mask(order.location.place, None)[0] if order.location and order.location.place else None
         await need_writes.patch_need(tx, need, order, place=place, by=actor.name)
         return 200, await _shown(tx, need_id, actor)

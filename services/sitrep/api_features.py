@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -118,12 +119,16 @@ async def items(
     cursor: Annotated[str | None, Query(max_length=500)] = None,
     operation: Operation = None,
     status: Status = None,
+    as_of: asking.AsOf = None,
 ) -> Response:
     """By id, with a link to the next page: each feature comes once, also while incidents change. The public sees the
-    centre of a cell of about 5 km² and bands. Without `operation`: all live operations, no exercise."""
+    centre of a cell of about 5 km² and bands. Without `operation`: all live operations, no exercise. With `as_of` as
+    things were known then."""
     after = from_cursor(cursor, 1)
     asked = _asked(actor, operation, bbox, datetime, status)
     async with database(request, "sitrep").tx() as tx:
+        if as_of is not None:
+            asked = replace(asked, position=await asking.position_of(tx, as_of, operation))
         found = await features.page(tx, collection, asked, UUID(after[0]) if after else None, limit + 1)
     shown = found[:limit]
     links = [{"href": str(request.url), "rel": "self", "type": GEOJSON}]

@@ -36,6 +36,7 @@ class Asked:
     """What is asked for. `exact`: positions and counts as they are; `veiled`: not of what is protected.
 
     `allowed`: the operations that the token covers, None for all. `since`, `until`: what was going on between them.
+    `position`: as the log stood there; None: as things are now.
     """
 
     exact: bool
@@ -47,6 +48,7 @@ class Asked:
     until: datetime | None = None
     status: str | None = None
     only: UUID | None = None
+    position: int | None = None
 
 
 async def page(tx: Tx, collection: Collection, asked: Asked, after: UUID | None, limit: int) -> list[dict[str, Any]]:
@@ -70,6 +72,10 @@ async def page(tx: Tx, collection: Collection, asked: Asked, after: UUID | None,
 async def _rows(tx: Tx, collection: Collection, asked: Asked, after: UUID | None) -> list[Row]:
     table, key = ("incident", "incident_id") if collection == "incidents" else ("site", "site_id")
     started, changed = ("opened_at", "updated_at") if collection == "incidents" else ("counted_at", "counted_at")
+    # Two texts, so that the index of what stands now is found for what stands now.
+    standing = "until_position = 9223372036854775807 AND $12::bigint IS NULL"
+    if asked.position is not None:
+        standing = "from_position <= $12 AND until_position > $12"
     box = asked.bbox
     west: float | None = None
     south = east = north = west
@@ -79,7 +85,7 @@ async def _rows(tx: Tx, collection: Collection, asked: Asked, after: UUID | None
     return await tx.fetch(
         f"""
         SELECT *, {key} AS id FROM {table}
-        WHERE until_position = 9223372036854775807 AND ($1::uuid IS NULL OR {key} > $1)
+        WHERE {standing} AND ($1::uuid IS NULL OR {key} > $1)
           AND CASE WHEN $2::text IS NULL THEN NOT exercise ELSE operation = $2 END
           AND ($3::text[] IS NULL OR operation = ANY($3))
           AND status <> 'merged' AND ($4::text IS NULL OR status = $4)
@@ -100,6 +106,7 @@ async def _rows(tx: Tx, collection: Collection, asked: Asked, after: UUID | None
         south,
         east,
         north,
+        asked.position,
     )
 
 

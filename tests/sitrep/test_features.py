@@ -144,3 +144,20 @@ async def test_a_wrong_question_says_which_field(make_client):
         answer = await client.get(f"{items}?{query}")
         assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, f"query/{field}")
     assert (await client.get(f"{items}/{random.Random(1).randbytes(16).hex()}")).status_code == 404
+
+
+async def test_incidents_are_there_as_they_were_known_at_an_earlier_instant(make_client, make_db):
+    client = make_client([service])
+    _, events = incidents(3)
+    await tell(make_db, events[:2])
+    async with make_db("sitrep").tx() as tx:
+        then = await tx.fetchval("SELECT max(received_at) FROM log")
+    changed = events[1].event
+    later = Story(82, (("banjir-jakarta", False),), pace_s=20)
+    await tell(make_db, [*events[2:], later.tell(type(changed)(**changed.model_dump() | {"reports": 99}))])
+    path = "/v1/features/collections/incidents/items"
+    now = (await client.get(path, headers=OPERATOR)).json()["features"]
+    before = (await client.get(path, params={"as_of": then.isoformat()}, headers=OPERATOR)).json()["features"]
+    assert len(now) == 3
+    assert [feature["id"] for feature in before] == [str(changed.incident_id)]
+    assert before[0]["properties"]["reports"] == changed.reports
