@@ -3,6 +3,7 @@
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { defineConfig } from "vite";
+import { vocabulary } from "./vocabulary.ts";
 
 const here = import.meta.dirname;
 
@@ -18,6 +19,7 @@ export default defineConfig({
   root: here,
   base: "/",
   publicDir: "files",
+  plugins: [vocabulary()],
   build: {
     outDir: resolve(here, "../services/gateway/static"),
     emptyOutDir: true,
