@@ -31,7 +31,7 @@ from schemas.operations import DeclaredStatus
 from schemas.sites import AgeCount, Headcount, HeadcountCell
 from schemas.values import STANDING, AreaCode, Code, Count, Lat, Lon, OperationId, Period, Quantity
 from services.registry.domain import misfit
-from services.registry.schedule import DoNotSend, Weekly
+from services.registry.schedule import DoNotSend, Weekly, hazard_word
 from services.runtime import vault
 
 _GLIDE = re.compile(r"[A-Z]{2}-\d{4}-\d{6}-[A-Z]{3}(?:-[A-Z0-9]{1,10})?")
@@ -52,10 +52,6 @@ def _zone(name: str) -> str:
     if name not in _zones():
         raise ValueError("no such time zone; Indonesia has Asia/Jakarta, Asia/Makassar and Asia/Jayapura")
     return name
-
-
-def _hazard(word: Any) -> Any:
-    return vocabulary.hazard_of(word) or word if isinstance(word, str) else word
 
 
 def _item(word: Any) -> Any:
@@ -134,7 +130,7 @@ Lead = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 Place = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 Glide = Annotated[str, StringConstraints(max_length=40), AfterValidator(_glide)]
 Zone = Annotated[str, StringConstraints(max_length=60), AfterValidator(_zone)]
-Hazard = Annotated[Code, BeforeValidator(_hazard)]
+Hazard = Annotated[Code, BeforeValidator(hazard_word)]
 Hazards = Annotated[tuple[Hazard, ...], Field(max_length=30)]
 Areas = Annotated[tuple[AreaCode, ...], Field(max_length=200)]
 Box = Annotated[tuple[float, float, float, float], AfterValidator(_bbox)]
@@ -550,11 +546,12 @@ class HeadcountOrder(Order):
 
 
 class HeadcountText(Order):
-    """A headcount in a short text, as it comes by SMS or stands on paper."""
+    """A headcount in a short text, as it comes by SMS, stands on paper, or is put together by the field page, which
+    knows a site by its code only."""
 
     text: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
     counted_at: AwareDatetime | None = None
-    channel: Literal["sms", "paper"] = "sms"
+    channel: Literal["app", "sms", "paper"] = "sms"
 
 
 def at(field: str, reason: str) -> ValidationError:

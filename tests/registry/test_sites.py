@@ -225,6 +225,9 @@ async def test_who_manages_a_site_counts_there_and_is_named_to_no_one_outside(cl
     assert (await client.post(f"{url}/headcounts", json={"people": 7}, headers=stranger)).status_code == 403
     assert (await client.post(f"{url}/headcounts", json={"people": 7})).status_code == 401
     assert (await client.post(f"{url}/headcounts", json={"people": 8}, headers=PMI)).status_code == 201
+    text = {"text": f"{site['code']} 9", "channel": "app"}
+    assert (await client.post("/v1/sites:headcount", json=text, headers=own)).json()["headcount"]["channel"] == "app"
+    assert (await client.post("/v1/sites:headcount", json=text, headers=stranger)).status_code == 403
     assert (await client.get(url, headers=DESK)).json()["manager"] == who
     assert "manager" not in (await client.get(url, headers=PMI)).json()
     told = b"".join(event.to_bytes() for event in await emitted(db, SiteState) if not isinstance(event, SiteCounted))
@@ -234,6 +237,7 @@ async def test_who_manages_a_site_counts_there_and_is_named_to_no_one_outside(cl
     assert (await client.patch(url, json={"capacity": 9}, headers=PMI)).status_code == 200
     assert [type(event) for event in await emitted(db, SiteState)] == [
         SiteOpened,
+        SiteCounted,
         SiteCounted,
         SiteCounted,
         SiteUpdated,
