@@ -227,7 +227,7 @@ async def bare_route() -> None:
         return json_answer(202, orjson.dumps({"report_id": report.external_id, "needs_place": report.location is None}))
 
     settings = Settings()
-    await serve(build_app([Service("intake", router)], settings), settings)
+    await serve(build_app([Service("intake", lambda: router)], settings), settings)
 
 
 def hops(run: str) -> tuple[str, str]:

@@ -15,7 +15,9 @@ REGISTRY: dict[str, type[Event]] = {}
 class Value(BaseModel):
     """A part of an event: frozen; fields that this release does not know are ignored when read."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null", allow_inf_nan=False)
+    model_config = ConfigDict(
+        defer_build=True, frozen=True, extra="ignore", ser_json_inf_nan="null", allow_inf_nan=False
+    )
 
 
 class Meta(NamedTuple):

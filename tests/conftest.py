@@ -126,7 +126,7 @@ def embedded_broker() -> Iterator[Broker]:
 
 def _running(choice: Choice) -> Iterator[Broker]:
     folder = scratch_folder("gotong-test-")
-    server = make_broker(choice, folder / "broker", _cache())
+    server = make_broker(choice, folder / "broker", _cache(), brief=True)
     server.start()
     try:
         _run_apart(ensure_topics(server.address, embedded=choice.kind == "embedded"))

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from services.exchange.api import router
+from fastapi import APIRouter
+
 from services.exchange.handlers import consumer
 from services.runtime.service import Service
 
-service = Service("exchange", router=router, consumer=consumer)
+
+def routes() -> APIRouter:
+    from services.exchange.api import router
+
+    return router
+
+
+service = Service("exchange", routes=routes, consumer=consumer)

@@ -1,14 +1,22 @@
 """Intake put together."""
 
+from fastapi import APIRouter
+
 from services.intake import following, linker, media_fetch, triage_timer, warning_feeds, warning_timer
-from services.intake.api import router
 from services.intake.handlers import consumer
 from services.runtime.erasures import keep_list
 from services.runtime.service import Service
 
+
+def routes() -> APIRouter:
+    from services.intake.api import router
+
+    return router
+
+
 service = Service(
     "intake",
-    router=router,
+    routes=routes,
     consumer=consumer,
     loops=[
         linker.run,

@@ -4,7 +4,7 @@ import asyncio
 
 from fastapi import APIRouter
 
-from services.matching import api, api_zones, timers
+from services.matching import timers
 from services.matching.handlers import consumer
 from services.runtime.db import Database
 from services.runtime.service import Service
@@ -18,7 +18,13 @@ async def plan(db: Database, stopping: asyncio.Event) -> None:
     await planner.run(db, stopping)
 
 
-router = APIRouter()
-router.include_router(api.router)
-router.include_router(api_zones.router)
-service = Service("matching", router=router, consumer=consumer, loops=[plan, timers.run])
+def routes() -> APIRouter:
+    from services.matching import api, api_zones
+
+    router = APIRouter()
+    router.include_router(api.router)
+    router.include_router(api_zones.router)
+    return router
+
+
+service = Service("matching", routes=routes, consumer=consumer, loops=[plan, timers.run])

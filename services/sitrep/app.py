@@ -1,8 +1,16 @@
 """The sitrep service put together."""
 
+from fastapi import APIRouter
+
 from services.runtime.service import Service
 from services.sitrep import checkpoints, publish
-from services.sitrep.api import router
 from services.sitrep.handlers import consumer
 
-service = Service("sitrep", router=router, consumer=consumer, loops=[publish.run, checkpoints.run])
+
+def routes() -> APIRouter:
+    from services.sitrep.api import router
+
+    return router
+
+
+service = Service("sitrep", routes=routes, consumer=consumer, loops=[publish.run, checkpoints.run])

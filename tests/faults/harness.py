@@ -95,7 +95,7 @@ class Field:
         ports = {"postgres": free_port(), "kafka": free_port()}
         self.postgres = Postgres(postgres_folder or self.folder / "postgres", say=lambda _: None)
         cache = cache_folder(ROOT / ".gotong")
-        self.kafka = Kafka(self.folder / "kafka", cache, advertised_port=ports["kafka"])
+        self.kafka = Kafka(self.folder / "kafka", cache, advertised_port=ports["kafka"], brief=True)
         self.ports = ports
 
     def start(self) -> None:
@@ -346,9 +346,11 @@ class Watch:
     async def progress(self) -> dict[str, int]:
         """What each has done so far; without an answer from the database, only what the senders were told."""
         found = {"web": len(self.told.reports)}
+        sql = f"SELECT {', '.join(f'({sql}) AS {n}' for n, sql in PROGRESS.items())}"
         try:
-            row = (await self.field.rows(f"SELECT {', '.join(f'({sql}) AS {n}' for n, sql in PROGRESS.items())}"))[0]
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            async with asyncio.timeout(10):  # a connection whose other end hangs would be waited on for ever
+                row = (await self.field.rows(sql))[0]
+        except (OSError, EOFError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
             return found
         return found | dict(row)
 
@@ -753,7 +755,13 @@ async def under_fire(
         await field.restarted()
         struck_last = time.monotonic()
         # More patience than is granted, so that a run that is merely slow still says what was lost.
-        await until(lambda: not watch.unrecovered(), 180, lambda: f"{watch.unrecovered()}\n{field.system.tail()}")
+        await until(
+            lambda: not watch.unrecovered() or watching.done(),
+            180,
+            lambda: f"{watch.unrecovered()}\n{field.system.tail()}",
+        )
+        if watching.done():
+            watching.result()
         say("all recovered")
         load.stopping.set()
         await sending

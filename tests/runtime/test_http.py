@@ -56,7 +56,7 @@ async def crash():
 async def client(make_client, make_db):
     async with make_db("intake").tx() as tx:
         await tx.execute("CREATE TABLE ordered (id bigint GENERATED ALWAYS AS IDENTITY, quantity int)")
-    return make_client([Service("intake", router)])
+    return make_client([Service("intake", lambda: router)])
 
 
 KEY = {"Idempotency-Key": '"0123456789abcdef"'}

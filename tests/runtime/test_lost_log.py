@@ -125,7 +125,7 @@ async def running(load: Load, settings: Settings, relays: int = 1) -> AsyncItera
     """Relays of intake and sitrep's consumer, as their workers run them."""
     stopping = asyncio.Event()
     senders = [Relay(load.source, settings, "/gotong/t/intake", batch=50) for _ in range(relays)]
-    worker = Worker(Service("sitrep", APIRouter(), load.consumer), settings)
+    worker = Worker(Service("sitrep", APIRouter, load.consumer), settings)
     tasks = [asyncio.create_task(sender.run(stopping)) for sender in senders]
     tasks.append(asyncio.create_task(worker._consumes()))
     try:
@@ -146,7 +146,7 @@ def broker_of() -> Iterator[Callable[[str], Broker]]:
     def make(kind: str) -> Broker:
         if kind == "kafka" and broker_choice().kind != "kafka":
             pytest.skip(f"Apache Kafka by Maven is not to be had ({broker_choice()})")
-        server = make_broker(Choice(kind, "this test kills it"), folder / kind, _cache())  # type: ignore[arg-type]
+        server = make_broker(Choice(kind, "this test kills it"), folder / kind, _cache(), brief=True)  # type: ignore[arg-type]
         made.append(server)
         return server
 

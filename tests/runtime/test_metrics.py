@@ -42,7 +42,7 @@ async def test_a_stopped_or_hanging_worker_shows_by_its_lag_and_a_stopped_relay_
         pytest.skip("Apache Kafka by Maven is not to be had")
     # One of its own: other tests leave records behind, which would count.
     folder = scratch_folder("gotong-test-")
-    broker = make_broker(Choice(kind, "this test asks for it"), folder / kind, _cache())  # type: ignore[arg-type]
+    broker = make_broker(Choice(kind, "this test asks for it"), folder / kind, _cache(), brief=True)  # type: ignore[arg-type]
     broker.start()
     source = make_db("intake")
     settings = broker_settings(broker, dsn)
@@ -55,7 +55,7 @@ async def test_a_stopped_or_hanging_worker_shows_by_its_lag_and_a_stopped_relay_
         await hold.wait()
         handled.extend(events)
 
-    sitrep, intake = Service("sitrep", APIRouter(), consumer), Service("intake", APIRouter())
+    sitrep, intake = Service("sitrep", APIRouter, consumer), Service("intake", APIRouter)
     client = make_client([sitrep, intake])
 
     async def say(count: int) -> None:
