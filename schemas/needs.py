@@ -36,7 +36,7 @@ class NeedState(Event):
 
     Without `point` it can only be a draft. `reports` names at most 20 reports that ask for it, `words` where those of
     them say so that state no needs. `persons` and `vulnerable`: how many people these texts speak of, and which groups
-    among them need more care.
+    among them need more care. `hazard` is its incident's; `site_id` says at which evacuation post it is.
     """
 
     topic: ClassVar = "gotong.needs.v1"
@@ -63,6 +63,8 @@ class NeedState(Event):
     persons: Count | None = None
     vulnerable: tuple[str, ...] = ()
     sensitivity: Sensitivity | None = None
+    hazard: Code | None = None
+    site_id: UUID | None = None
     declared_at: AwareDatetime | None = None
     by: str
     reason: str | None = None

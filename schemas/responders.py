@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field
 
 from schemas.event import Event, Value
-from schemas.values import Code, Period
+from schemas.values import AreaCode, Code, Period
 
 
 class Skill(Value):
@@ -42,6 +42,8 @@ class ResponderState(Event):
     `capacity` counts the people of a team (1 for a person); a team comes with at least `minimum_team` of them.
     `availability` empty: at any time. It is what remains of windows, shifts and recurring hours for the weeks ahead
     when all times at which they must not be sent are taken away.
+    They are not sent to needs of what they avoid. `rest_h` before and after each duty, and `max_hours_day`
+    in any 24, are their own rule.
     `skills` and `certificates` are those that count: what nobody has checked and would be dangerous if it were not
     true stands apart, as claimed. A certificate that was revoked stands in `revoked_certificates` and nowhere else.
     """
@@ -69,6 +71,8 @@ class ResponderState(Event):
     transport: Code | None = None
     rest_h: Annotated[float, Field(ge=0, le=72)] | None = None
     max_hours_day: Annotated[float, Field(gt=0, le=24)] | None = None
+    avoids_hazards: Annotated[tuple[Code, ...], Field(max_length=30)] = ()
+    avoids_areas: Annotated[tuple[AreaCode, ...], Field(max_length=50)] = ()
     channel: Code | None = None
     language: str | None = None
     by: str

@@ -69,6 +69,8 @@ def need_json(row: Row | Mapping[str, Any]) -> dict[str, Any]:
         "persons": row["persons"],
         "vulnerable": list(row["vulnerable"]),
         "sensitivity": row["sensitivity"],
+        "hazard": row["hazard"],
+        "site_id": str(row["site_id"]) if row["site_id"] else None,
         "organisation": row["organisation"],
         "declared_at": row["declared_at"].isoformat() if row["declared_at"] else None,
         "updated_at": row["updated_at"].isoformat(),
@@ -162,6 +164,7 @@ async def get_needs(
     skill: Word | None = None,
     severity: Annotated[int | None, Query(ge=1, le=4, description="at least this severe")] = None,
     exercise: bool | None = None,
+    site: UUID | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: str | None = None,
 ) -> Response:
@@ -190,7 +193,8 @@ async def get_needs(
               AND ($2 IS NOT NULL OR $3 IS NOT NULL OR o.closed_at IS NULL)
               AND ($9::text[] IS NULL OR n.operation = ANY($9))
               AND ($10::text IS NULL OR n.organisation = $10)
-            ORDER BY n.need_id DESC LIMIT $11
+              AND ($11::uuid IS NULL OR n.site_id = $11)
+            ORDER BY n.need_id DESC LIMIT $12
             """,
             before_id,
             operation,
@@ -202,6 +206,7 @@ async def get_needs(
             exercise,
             list(actor.operations) or None,
             (actor.organisation or "") if actor.role == "partner" else None,
+            site,
             limit + 1,
         )
     more = len(rows) > limit

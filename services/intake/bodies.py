@@ -218,7 +218,7 @@ class NeedConfirmIn(Body):
 
 
 class NeedIn(Body):
-    """A need: exactly one item or one skill, of an incident or at a place."""
+    """A need: exactly one item or one skill, of an incident or at a place. `site_id`: the evacuation post that asks."""
 
     item: Annotated[str, Length(min_length=1, max_length=100)] | None = None
     skill: Annotated[str, Length(min_length=1, max_length=100)] | None = None
@@ -229,6 +229,7 @@ class NeedIn(Body):
     window: Period | None = None
     requires: Requirements = Requirements()
     bundle_id: UUID | None = None
+    site_id: UUID | None = None
     people: PeopleCount | None = None
     operation: OperationId | None = None
     sensitivity: Sensitivity | None = None

@@ -31,7 +31,7 @@ _COLUMNS = (
     "need_id", "incident_id", "operation", "exercise", "item", "skill", "unit", "quantity", "figure", "severity",
     "status", "lon", "lat", "accuracy_m", "place", "admin", "window_start", "window_end", "requires", "bundle_id",
     "people", "organisation", "small_contact", "made_at", "declared_at", "updated_at", "by", "reason", "sensitivity",
-    "persons", "vulnerable",
+    "persons", "vulnerable", "site_id", "hazard",
 )  # fmt: skip
 _JSON = ("requires", "people")
 _UPSERT = f"""
@@ -74,6 +74,7 @@ def need_event(kind: type[NeedState], row: Need, asks: Sequence[Row], *, by: str
         requires=row["requires"] or {}, bundle_id=row["bundle_id"], people=row["people"],
         reports=tuple(ask["report_id"] for ask in asks), words=words, persons=row["persons"],
         vulnerable=tuple(row["vulnerable"]), sensitivity=row["sensitivity"], declared_at=row["declared_at"],
+        hazard=row["hazard"], site_id=row["site_id"],
         by=by, reason=reason,
     )  # fmt: skip
 
@@ -140,12 +141,14 @@ async def work_out(tx: Tx, rows: Mapping[UUID, Mapping[str, Any]], *, by: str, r
     await _judge(tx, incidents, live, before, by=by, reason=reason)
 
 
-def _live_need(live: Iterable[Need], incident_id: UUID, item: str | None, skill: str | None, now: Any) -> Need | None:
-    """The incident's need for this word that is running now, else the next one."""
+def _live_need(
+    live: Iterable[Need], incident_id: UUID, item: str | None, skill: str | None, now: Any, site_id: UUID | None = None
+) -> Need | None:
+    """The incident's need for this word (of this site, or of none) that is running now, else the next one."""
     found = [
         need for need in live
         if need["incident_id"] == incident_id and need["item"] == item and need["skill"] == skill
-        and need["status"] != "withdrawn" and need["window_end"] > now
+        and need["status"] != "withdrawn" and need["window_end"] > now and need["site_id"] == site_id
     ]  # fmt: skip
     return min(found, key=lambda need: need["window_start"], default=None)
 
@@ -158,7 +161,8 @@ def _new_need(incident: Mapping[str, Any], item: str | None, skill: str | None, 
         "accuracy_m": None, "place": None, "admin": None, "window_start": now, "window_end": now + needs.WINDOW,
         "requires": {}, "bundle_id": None, "people": None, "organisation": None, "small_contact": None,
         "made_at": now, "declared_at": None, "updated_at": now, "by": by, "reason": None,
-        "sensitivity": incident["sensitivity"], "persons": None, "vulnerable": [],
+        "sensitivity": incident["sensitivity"], "persons": None, "vulnerable": [], "site_id": None,
+        "hazard": incident["hazard"],
     }  # fmt: skip
 
 
@@ -195,6 +199,7 @@ async def _judge(
         readings = [from_json(row["reading"]) or {} for row in asking]
         need |= {
             "sensitivity": incident["sensitivity"],
+            "hazard": incident["hazard"],
             "persons": max((reading.get("persons") or 0 for reading in readings), default=0) or None,
             "vulnerable": list(dict.fromkeys(group for reading in readings for group in reading.get("vulnerable", ()))),
         }
@@ -238,7 +243,7 @@ async def _judge(
 
 _AMENDABLE = (
     "quantity", "severity", "lon", "lat", "incident_id", "operation", "place", "admin", "sensitivity", "persons",
-    "vulnerable",
+    "vulnerable", "hazard",
 )  # fmt: skip
 
 
@@ -299,7 +304,7 @@ async def merge_needs(tx: Tx, incident_id: UUID, into_id: UUID, *, by: str, reas
     events: list[Event] = []
     changed: list[Need] = []
     for need in [need for need in all_needs if need["incident_id"] == incident_id]:
-        twin = _live_need(all_needs, into_id, need["item"], need["skill"], now)
+        twin = _live_need(all_needs, into_id, need["item"], need["skill"], now, need["site_id"])
         if twin is None:
             need |= {"incident_id": into_id, "by": by, "reason": reason, "updated_at": now}
             events.append(need_event(NeedAmended, need, await _asks_of(tx, need["need_id"]), by=by, reason=reason))
@@ -389,7 +394,7 @@ async def post_need(
             if order.window is None
             or (need["window_start"], need["window_end"]) == (order.window.start, order.window.end)
         ]  # fmt: skip
-        found = _live_need(live, incident["incident_id"], order.item, order.skill, now)
+        found = _live_need(live, incident["incident_id"], order.item, order.skill, now, order.site_id)
         if found is not None:
             found["bundle_id"] = order.bundle_id or found["bundle_id"]
             change = {"figure": order.quantity, "quantity": order.quantity}
@@ -416,6 +421,7 @@ async def post_need(
         "organisation": organisation, "small_contact": None, "made_at": now,
         "declared_at": None if lon is None else now, "updated_at": now, "by": by, "reason": order.reason,
         "sensitivity": incident["sensitivity"] if incident else order.sensitivity, "persons": None, "vulnerable": [],
+        "site_id": order.site_id, "hazard": incident["hazard"] if incident else None,
     }  # fmt: skip
     await _write(tx, [need])
     kind = NeedDrafted if lon is None else NeedDeclared
@@ -489,6 +495,7 @@ async def draft_readiness(
         "admin": None, "window_start": window[0], "window_end": window[1], "requires": {}, "bundle_id": None,
         "people": None, "organisation": None, "small_contact": None, "made_at": now, "declared_at": None,
         "updated_at": now, "by": by, "reason": reason, "sensitivity": None, "persons": None, "vulnerable": [],
+        "site_id": None, "hazard": None,
     }  # fmt: skip
     await _write(tx, [need])
     await outbox.append(tx, [need_event(NeedDrafted, need, [], by=by, reason=reason)])

@@ -216,6 +216,8 @@ class Need(SQLModel, table=True):
     sensitivity: str | None = None
     persons: int | None = None
     vulnerable: list[str] = _words()
+    site_id: UUID | None = None
+    hazard: str | None = None
     made_at: datetime = _instant()
     declared_at: datetime | None = _instant(nullable=True)
     updated_at: datetime = _instant()

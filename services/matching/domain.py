@@ -95,6 +95,62 @@ def vulnerability(groups: Collection[str]) -> float:
     return min(1.0, len(set(groups)) / 4)
 
 
+def avoided(avoids: Collection[str], where: Collection[str]) -> bool:
+    """Whether somebody who must not be sent into these hazards and areas is not sent to a need of those. An area
+    (`kemendagri:33.21`) stands for all within it."""
+    return any(one == word or (":" in word and one.startswith(word + ".")) for word in avoids for one in where)
+
+
+def rest_of(duty_s: int, own_s: int | None, usual_s: int, long_s: int) -> int:
+    """The rest before and after a duty of so many seconds: what the person needs after any, where they said; else the
+    usual one after a long duty."""
+    if own_s is not None:
+        return own_s
+    return usual_s if duty_s >= long_s else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """So many people with a skill at this level, for each unit of a vehicle or boat."""
+
+    skill: str
+    people: int
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """Somebody who could be of a crew. `heads`: people of a team."""
+
+    responder_id: UUID
+    skills: Mapping[str, int]
+    heads: int = 1
+
+
+def manned(units: int, crew: Sequence[Crew], hands: Sequence[Hand]) -> tuple[int, set[UUID]]:
+    """How many units can be manned, at most `units`, and by whom. Whoever can do least else takes a seat first, and
+    nobody sits in two."""
+    left = {hand.responder_id: hand.heads for hand in hands}
+    order = sorted(hands, key=lambda hand: (len(hand.skills), str(hand.responder_id)))
+    taken: set[UUID] = set()
+    for unit in range(units):
+        seats: dict[UUID, int] = {}
+        for part in crew:
+            missing = part.people
+            for hand in order:
+                if hand.skills.get(part.skill, 0) >= part.level and missing:
+                    take = min(missing, left[hand.responder_id] - seats.get(hand.responder_id, 0))
+                    if take > 0:
+                        seats[hand.responder_id] = seats.get(hand.responder_id, 0) + take
+                        missing -= take
+            if missing:
+                return unit, taken
+        for responder_id, heads in seats.items():
+            left[responder_id] -= heads
+        taken |= set(seats)
+    return units, taken
+
+
 def too_much_asked(offers: Sequence[tuple[UUID, int]], left: int) -> list[UUID]:
     """Which of these open offers (oldest first, with their quantities) go when only `left` is still wanted.
 
@@ -238,12 +294,14 @@ _LEFT_BY = {
     "certificate": "hold the certificates for the whole window",
     "language": "speak the languages",
     "excluded": "have not said no, nor left it unanswered or given it up",
+    "conditions": "may be sent into such a hazard and area",
     "travel": "would come so far",
     "zone": "may enter",
     "window": "can be there in the window",
     "busy": "are free",
     "hours": "have hours left",
     "team": "are a team that fits",
+    "crew": "have a crew",
     "stock": "have any left",
     "expiry": "keep until the end",
 }

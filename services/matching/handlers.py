@@ -135,7 +135,8 @@ _NEED_RECORD = """
     need_id uuid, operation text, exercise boolean, incident_id uuid, item text, skill text, unit text,
     severity smallint, status text, lon double precision, lat double precision, place text, admin text,
     window_start timestamptz, window_end timestamptz, level smallint, certificates text[], languages text[],
-    vulnerable text[], sensitivity text, bundle_id uuid, declared_at timestamptz, wanted integer"""
+    vulnerable text[], sensitivity text, hazard text, site_id uuid, bundle_id uuid,
+    declared_at timestamptz, wanted integer"""
 _NEED_COLUMNS = ", ".join(part.split()[0] for part in _NEED_RECORD.split(","))
 
 
@@ -149,7 +150,8 @@ async def _copy_needs(tx: Tx, events: Sequence[NeedState]) -> None:
             status = excluded.status, lon = excluded.lon, lat = excluded.lat, place = excluded.place,
             admin = excluded.admin, window_start = excluded.window_start, window_end = excluded.window_end,
             level = excluded.level, certificates = excluded.certificates, languages = excluded.languages,
-            vulnerable = excluded.vulnerable, sensitivity = excluded.sensitivity, bundle_id = excluded.bundle_id,
+            vulnerable = excluded.vulnerable, sensitivity = excluded.sensitivity, hazard = excluded.hazard,
+            site_id = excluded.site_id, bundle_id = excluded.bundle_id,
             declared_at = coalesce(n.declared_at, excluded.declared_at), wanted = excluded.wanted,
             version = n.version + 1
         """,
@@ -179,6 +181,8 @@ def _need_row(event: NeedState) -> dict[str, Any]:
         "languages": list(event.requires.languages),
         "vulnerable": list(event.vulnerable),
         "sensitivity": event.sensitivity,
+        "hazard": event.hazard,
+        "site_id": event.site_id,
         "bundle_id": event.bundle_id,
         "declared_at": event.declared_at or (event.meta.time if event.status == "declared" else None),
         "wanted": event.quantity,
@@ -214,17 +218,20 @@ async def _copy_responders(tx: Tx, events: Sequence[ResponderState]) -> None:
     await tx.execute(
         """
         INSERT INTO responder (responder_id, exercise, kind, status, organisation, skills, certificates, languages, lon,
-                               lat, travel_limit_km, capacity, minimum_team, availability)
+                               lat, travel_limit_km, capacity, minimum_team, availability, rest_h, max_hours_day,
+                               avoids)
         SELECT * FROM jsonb_to_recordset($1::jsonb) AS t(
             responder_id uuid, exercise boolean, kind text, status text, organisation text, skills jsonb,
             certificates jsonb, languages text[], lon double precision, lat double precision,
-            travel_limit_km double precision, capacity integer, minimum_team integer, availability jsonb)
+            travel_limit_km double precision, capacity integer, minimum_team integer, availability jsonb,
+            rest_h double precision, max_hours_day double precision, avoids text[])
         ON CONFLICT (responder_id) DO UPDATE SET
             exercise = excluded.exercise, kind = excluded.kind, status = excluded.status,
             organisation = excluded.organisation, skills = excluded.skills, certificates = excluded.certificates,
             languages = excluded.languages, lon = excluded.lon, lat = excluded.lat,
             travel_limit_km = excluded.travel_limit_km, capacity = excluded.capacity,
-            minimum_team = excluded.minimum_team, availability = excluded.availability
+            minimum_team = excluded.minimum_team, availability = excluded.availability, rest_h = excluded.rest_h,
+            max_hours_day = excluded.max_hours_day, avoids = excluded.avoids
         """,
         to_json([_responder_row(event) for event in events]),
     )
@@ -250,6 +257,9 @@ def _responder_row(event: ResponderState) -> dict[str, Any]:
         "capacity": event.capacity,
         "minimum_team": event.minimum_team,
         "availability": [[period.start, period.end] for period in event.availability],
+        "rest_h": event.rest_h,
+        "max_hours_day": event.max_hours_day,
+        "avoids": [*event.avoids_hazards, *map(str, event.avoids_areas)],
     }
 
 
@@ -280,16 +290,16 @@ async def _copy_lots(tx: Tx, rows: list[dict[str, Any]]) -> None:
     await tx.execute(
         """
         INSERT INTO lot AS l (lot_id, exercise, kind, item, unit, lon, lat, organisation, delivery_limit_km, expires_at,
-                              status, quantity, reserved, given, counted_at)
+                              crew, status, quantity, reserved, given, counted_at)
         SELECT * FROM jsonb_to_recordset($1::jsonb) AS t(
             lot_id uuid, exercise boolean, kind text, item text, unit text, lon double precision, lat double precision,
-            organisation text, delivery_limit_km double precision, expires_at timestamptz, status text,
+            organisation text, delivery_limit_km double precision, expires_at timestamptz, crew jsonb, status text,
             quantity integer, reserved integer, given integer, counted_at timestamptz)
         ON CONFLICT (lot_id, exercise) DO UPDATE SET
             kind = excluded.kind, item = excluded.item, unit = excluded.unit, lon = excluded.lon, lat = excluded.lat,
             organisation = excluded.organisation, delivery_limit_km = excluded.delivery_limit_km,
-            expires_at = excluded.expires_at, status = excluded.status, quantity = excluded.quantity,
-            reserved = excluded.reserved, given = excluded.given,
+            expires_at = excluded.expires_at, crew = excluded.crew, status = excluded.status,
+            quantity = excluded.quantity, reserved = excluded.reserved, given = excluded.given,
             counted_at = CASE WHEN l.quantity = excluded.quantity THEN l.counted_at ELSE excluded.counted_at END
         """,
         to_json(rows),
@@ -307,6 +317,7 @@ def _lot_row(event: ResourceState) -> dict[str, Any]:
         "organisation": event.organisation,
         "delivery_limit_km": event.delivery_limit_km,
         "expires_at": event.expires_at,
+        "crew": [part.model_dump() for part in event.crew],
         "status": event.status,
         "quantity": event.quantity,
         "counted_at": event.meta.time,
@@ -320,14 +331,17 @@ async def on_operations(events: Sequence[OperationState], tx: Tx) -> None:
     states = newest(events)
     await tx.execute(
         """
-        INSERT INTO operation (operation, title, timezone, exercise, closed_at)
+        INSERT INTO operation (operation, title, timezone, exercise, hazards, closed_at)
         SELECT * FROM jsonb_to_recordset($1::jsonb)
-            AS t(operation text, title text, timezone text, exercise boolean, closed_at timestamptz)
+            AS t(operation text, title text, timezone text, exercise boolean, hazards text[], closed_at timestamptz)
         ON CONFLICT (operation) DO UPDATE SET title = excluded.title, timezone = excluded.timezone,
-            exercise = excluded.exercise, closed_at = excluded.closed_at
+            exercise = excluded.exercise, hazards = excluded.hazards, closed_at = excluded.closed_at
         """,
         to_json(
-            [event.model_dump(include={"operation", "title", "timezone", "exercise", "closed_at"}) for event in states]
+            [
+                event.model_dump(include={"operation", "title", "timezone", "exercise", "hazards", "closed_at"})
+                for event in states
+            ]
         ),
     )
     await actions.mark(tx, [Change(exercise) for exercise in sorted({event.exercise for event in states})])

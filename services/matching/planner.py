@@ -35,6 +35,7 @@ from services.matching.problem import (
     lots_of,
     needs_of,
     responders_of,
+    with_crews,
     zones_of,
 )
 from services.matching.release import ask_back
@@ -292,7 +293,8 @@ class Planner:
         bound = await self._bound(tx, source_ids) if source_ids else set()
         free = [one for one in source_ids if one not in bound]
         responders = await responders_of(tx, self._scope, now, free, self._settings) if memory.skills else []
-        lots = await lots_of(tx, self._scope, None, free)
+        # Whoever came, went or was promised something may be of a crew.
+        lots = await lots_of(tx, self._scope, None, [*free, *await with_crews(tx, self._scope)] if source_ids else [])
         found = sources_by_id([*responders, *lots])
         memory.sources.update(found)
         self._behind |= bool(bound) or everything

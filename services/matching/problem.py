@@ -10,6 +10,7 @@ from uuid import UUID
 
 from services.matching import domain, engine
 from services.matching.settings import MatchingSettings
+from services.runtime import clock
 from services.runtime.db import Row, Tx, from_json
 
 _FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
@@ -88,7 +89,8 @@ async def needs_of(
         return [], []
     rows = await tx.fetch(
         """
-        SELECT n.*, ARRAY(SELECT r.source_id FROM refusal AS r WHERE r.need_id = n.need_id AND r.until > $4) AS refused
+        SELECT n.*, o.hazards AS operation_hazards,
+               ARRAY(SELECT r.source_id FROM refusal AS r WHERE r.need_id = n.need_id AND r.until > $4) AS refused
         FROM need AS n LEFT JOIN operation AS o USING (operation)
         WHERE n.exercise = $1 AND n.status = 'declared' AND n.open + n.offered > 0 AND n.lon IS NOT NULL
           AND n.window_end > $2 AND o.closed_at IS NULL AND ($3::uuid[] IS NULL OR n.need_id = ANY($3))
@@ -121,6 +123,7 @@ def need_line(row: Row, refused: Sequence[UUID]) -> engine.NeedLine:
         bundle_id=row["bundle_id"],
         exclude=refused,
         vulnerability=domain.vulnerability(row["vulnerable"]),
+        hazards=frozenset([row["hazard"]] if row["hazard"] else row.get("operation_hazards") or ()),
     )
 
 
@@ -134,18 +137,17 @@ async def responders_of(
     worked: dict[UUID, float] = {}
     day_ago = now - timedelta(hours=24)
     for row in await tx.fetch(
-        "SELECT responder_id, period, state = ANY($3) AS active FROM assignment "
+        "SELECT responder_id, period FROM assignment "
         "WHERE responder_id IS NOT NULL AND exercise = $1 "
         "AND (state <> 'abandoned' OR started_at IS NOT NULL) AND upper(period) > $2 "
-        "AND ($4::uuid[] IS NULL OR responder_id = ANY($4))",
+        "AND ($3::uuid[] IS NULL OR responder_id = ANY($3))",
         scope.exercise,
         day_ago,
-        list(domain.ACTIVE),
         some,
     ):
         who, start, end = row["responder_id"], row["period"].lower, row["period"].upper
-        if row["active"]:
-            busy.setdefault(who, []).append((start, end))
+        # What is over counts as well: rest follows it.
+        busy.setdefault(who, []).append((start, end))
         hours = (min(end, now) - max(start, day_ago)) / timedelta(hours=1)
         worked[who] = worked.get(who, 0.0) + max(0.0, hours)
     weary = await tx.fetch(
@@ -197,6 +199,9 @@ def _made_responders(
             hours_worked=worked.get(row["responder_id"], 0.0),
             organisation=row["organisation"],
             p_accept=domain.chance_of_yes(row["said_yes"], row["said_no"]),
+            rest_s=None if row["rest_h"] is None else round(row["rest_h"] * 3600),
+            max_hours=row["max_hours_day"],
+            avoids=frozenset(row["avoids"]),
         )
         for row in rows
     ]
@@ -207,13 +212,14 @@ async def lots_of(tx: Tx, scope: Scope, items: Sequence[str] | None, some: Seque
     if some is not None and not some:
         return []
     rows = await tx.fetch(
-        "SELECT *, quantity - reserved - given AS free FROM lot "
+        "SELECT *, quantity - reserved - given AS free, crew <> '[]' AS with_crew FROM lot "
         "WHERE exercise = $1 AND ($2::text[] IS NULL OR item = ANY($2)) AND status = 'available' AND lon IS NOT NULL "
         "AND quantity > reserved + given AND ($3::uuid[] IS NULL OR lot_id = ANY($3))",
         scope.exercise,
         items,
         some,
     )
+    crewed = await _crewed(tx, scope, [row for row in rows if row["with_crew"]])
     return [
         engine.Lot(
             lot_id=row["lot_id"],
@@ -224,9 +230,58 @@ async def lots_of(tx: Tx, scope: Scope, items: Sequence[str] | None, some: Seque
             delivery_limit_km=row["delivery_limit_km"],
             expires_at=row["expires_at"],
             organisation=row["organisation"],
+            crewed=crewed.get(row["lot_id"]),
         )
         for row in rows
     ]
+
+
+async def with_crews(tx: Tx, scope: Scope) -> list[UUID]:
+    """The lots that go with a crew only."""
+    rows = await tx.fetch("SELECT lot_id FROM lot WHERE exercise = $1 AND crew <> '[]' ORDER BY lot_id", scope.exercise)
+    return [row["lot_id"] for row in rows]
+
+
+async def _crewed(tx: Tx, scope: Scope, lots: Sequence[Row]) -> dict[UUID, int]:
+    """For how many units of these lots, beyond those promised, there is a crew now.
+
+    A crew is of people who are confirmed, promised to nothing now, of the holder (of nobody, for what nobody holds),
+    and whose home is no farther from the lot than they travel. One lot after the other takes its own from them.
+    """
+    if not lots:
+        return {}
+    needed = {lot["lot_id"]: [domain.Crew(**part) for part in from_json(lot["crew"])] for lot in lots}
+    rows = await tx.fetch(
+        """
+        SELECT r.responder_id, r.organisation, r.skills, r.capacity, r.lon, r.lat, r.travel_limit_km FROM responder AS r
+        WHERE r.status = 'confirmed' AND r.lon IS NOT NULL AND (NOT r.exercise OR $1) AND r.skills ?| $2
+          AND (r.organisation IS NULL OR r.organisation = ANY($3))
+          AND NOT EXISTS (SELECT FROM assignment AS a WHERE a.responder_id = r.responder_id AND a.exercise = $1
+                          AND a.state = ANY($4) AND a.period @> $5::timestamptz)
+        ORDER BY r.responder_id
+        """,
+        scope.exercise,
+        sorted({part.skill for crew in needed.values() for part in crew}),
+        sorted({lot["organisation"] for lot in lots if lot["organisation"]}),
+        list(domain.ACTIVE),
+        clock.now(),
+    )
+    left = {row["responder_id"]: row for row in rows}
+    found: dict[UUID, int] = {}
+    for lot in sorted(lots, key=lambda lot: str(lot["lot_id"])):
+        hands = [
+            domain.Hand(who, from_json(row["skills"]), row["capacity"])
+            for who, row in left.items()
+            if row["organisation"] == lot["organisation"]
+            and engine.distance_km(row["lon"], row["lat"], lot["lon"], lot["lat"]) <= row["travel_limit_km"]
+        ]
+        promised = lot["reserved"] + lot["given"]
+        count, taken = domain.manned(lot["quantity"], needed[lot["lot_id"]], hands)
+        # Whoever is on what is promised already is not promised anything themselves: their seats come off first.
+        found[lot["lot_id"]] = max(0, count - promised)
+        for who in taken:
+            del left[who]
+    return found
 
 
 async def zones_of(tx: Tx, scope: Scope, now: datetime) -> tuple[engine.HazardZone, ...]:

@@ -38,6 +38,7 @@ class Operation(SQLModel, table=True):
     title: str
     timezone: str
     exercise: bool
+    hazards: list[str] = _words()
     closed_at: datetime | None = _instant(nullable=True)
 
 
@@ -67,6 +68,8 @@ class Need(SQLModel, table=True):
     languages: list[str] = _words()
     vulnerable: list[str] = _words()
     sensitivity: str | None = None
+    hazard: str | None = None
+    site_id: UUID | None = None
     bundle_id: UUID | None = None
     declared_at: datetime | None = _instant(nullable=True)
     wanted: int
@@ -104,6 +107,9 @@ class Responder(SQLModel, table=True):
     minimum_team: int
     said_yes: int = 0
     said_no: int = 0
+    rest_h: float | None = Field(default=None, sa_type=Double)
+    max_hours_day: float | None = Field(default=None, sa_type=Double)
+    avoids: list[str] = _words()
     availability: list[tuple[str, str]] = _json()
 
 
@@ -123,6 +129,7 @@ class Lot(SQLModel, table=True):
     organisation: str | None = None
     delivery_limit_km: float = Field(sa_type=Double)
     expires_at: datetime | None = _instant(nullable=True)
+    crew: list[dict[str, Any]] = _json()
     status: str
     quantity: int
     reserved: int = 0

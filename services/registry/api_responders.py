@@ -354,7 +354,8 @@ async def delete_responder(request: Request, actor: Caller, responder_id: UUID) 
 def shown_responder(row: Row) -> dict[str, Any]:
     """A responder as lists show it: nothing by which a person could be reached or found at home."""
     entry = entry_of(row, by="")
-    state = entry.state.model_dump(mode="json", exclude={"contact_id", "by", "reason"})
+    hidden = {"contact_id", "by", "reason", "avoids_hazards", "avoids_areas"}  # the last two stand in `do_not_send`
+    state = entry.state.model_dump(mode="json", exclude=hidden)
     times = {"made_at": timestamp(row["made_at"]), "updated_at": timestamp(row["updated_at"])}
     return state | entry.schedule.model_dump(mode="json") | times
 

@@ -75,6 +75,8 @@ class Entry:
             update={
                 "contact_id": None,
                 "availability": free,
+                "avoids_hazards": self.schedule.do_not_send.hazards,
+                "avoids_areas": self.schedule.do_not_send.areas,
                 "skills": tuple(skill for skill in state.skills if skill.skill not in refused),
                 "certificates": proof.in_force(state.certificates, now),
             }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 
+from schemas import vocabulary
 from schemas.event import Value
-from schemas.values import Code, Period
+from schemas.values import AreaCode, Code, Period
 
 HORIZON = timedelta(days=14)
 """How far ahead recurring hours are worked out; they are renewed long before that."""
@@ -34,13 +35,20 @@ class Weekly(Value):
     until: date | None = None
 
 
+def hazard_word(word: Any) -> Any:
+    """The code of a hazard that is named by code or everyday word."""
+    return vocabulary.hazard_of(word) or word if isinstance(word, str) else word
+
+
 class DoNotSend(Value):
-    """When and for what somebody must not be sent. Why is not asked."""
+    """When, for what and into what somebody must not be sent. Why is not asked. An area stands for all within it."""
 
     away: Annotated[tuple[Period, ...], Field(max_length=50)] = ()
     nights: bool = False
     until: AwareDatetime | None = None
     skills: Annotated[tuple[Code, ...], Field(max_length=50)] = ()
+    hazards: Annotated[tuple[Annotated[Code, BeforeValidator(hazard_word)], ...], Field(max_length=30)] = ()
+    areas: Annotated[tuple[AreaCode, ...], Field(max_length=50)] = ()
 
 
 class Schedule(Value):

@@ -182,3 +182,60 @@ def test_out_of_balance_shows():
     assert good.balanced
     assert not replace(good, open=good.open + 1).balanced
     assert not replace(good, asked=1).balanced
+
+
+# ------------------------------------------------------------------------------------------------- conditions, crews
+@pytest.mark.parametrize(
+    ("avoids", "where", "barred"),
+    [
+        ((), ("flood", "kemendagri:33.21"), False),
+        (("flood",), ("flood",), True),
+        (("volcano",), ("flood", "kemendagri:33.21"), False),
+        (("kemendagri:33",), ("kemendagri:33.21.01",), True),
+        (("kemendagri:33.21",), ("kemendagri:33.21",), True),
+        (("kemendagri:33.2",), ("kemendagri:33.21",), False),
+        (("bps:33",), ("kemendagri:33.21",), False),
+        (("flo",), ("flood",), False),
+    ],
+)
+def test_nobody_is_sent_into_what_they_must_not_be_sent_into(avoids, where, barred):
+    assert domain.avoided(avoids, where) is barred
+
+
+@pytest.mark.parametrize(
+    ("duty_h", "own_h", "rest_h"), [(7.9, None, 0), (8, None, 8), (12, None, 8), (1, 4, 4), (12, 4, 4), (12, 0, 0)]
+)
+def test_who_says_what_rest_they_need_gets_it_after_every_duty_others_after_long_ones(duty_h, own_h, rest_h):
+    own_s = None if own_h is None else own_h * 3600
+    assert domain.rest_of(round(duty_h * 3600), own_s, 8 * 3600, 8 * 3600) == rest_h * 3600
+
+
+def hand(heads: int = 1, **skills: int) -> domain.Hand:
+    return domain.Hand(uuid4(), skills, heads)
+
+
+HELM, DECK = domain.Crew("boat_operator", 1, 2), domain.Crew("first_aid", 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("units", "hands", "sent"),
+    [
+        (3, [], 0),
+        (3, [hand(boat_operator=2), hand(first_aid=1), hand(first_aid=3)], 1),
+        (3, [hand(boat_operator=1), hand(first_aid=1), hand(first_aid=3)], 0),  # not good enough at the helm
+        (3, [hand(boat_operator=2, first_aid=2), hand(first_aid=1)], 0),  # nobody sits in two seats
+        (3, [hand(boat_operator=3), hand(boat_operator=2), hand(4, first_aid=1)], 2),  # a team of four in two boats
+        (1, [hand(boat_operator=3), hand(boat_operator=2), hand(4, first_aid=1)], 1),
+        # Whoever can do both steers only when nobody else does.
+        (1, [hand(boat_operator=2, first_aid=1), hand(boat_operator=2), hand(first_aid=1)], 1),
+    ],
+)
+def test_a_boat_goes_only_with_all_of_its_crew(units, hands, sent):
+    count, taken = domain.manned(units, [HELM, DECK], hands)
+    assert count == sent
+    assert bool(taken) is bool(sent)
+    assert taken <= {one.responder_id for one in hands}
+
+
+def test_what_needs_no_crew_goes_by_itself():
+    assert domain.manned(5, [], []) == (5, set())

@@ -66,12 +66,13 @@ def random_need(r: Random, k: int, bundles: bool = False) -> NeedLine:
         certificates=some(r, "c1", "c2") if skill else frozenset(),
         languages=some(r, "id", "jv") if skill else frozenset(),
         declared_at=r.choice((None, NOW - hours(r))),
-        area=r.choice((None, "a1", "a1", "a2")),
+        area=r.choice((None, "k:33.1", "k:33.1", "k:33.10")),
         bundle_id=r.choice((None, "b1", "b2")) if bundles else None,
         exclude=r.choice((frozenset(), frozenset(), frozenset({"r0", "l0"}))),
         duration_s=r.choice((None, r.randint(1800, 6 * 3600))) if skill else None,
         vulnerability=r.choice((0.0, 0.5, 1.0)),
         organisation=r.choice((None, "o1", "o2")),
+        hazards=some(r, "flood", "landslide"),
     )
 
 
@@ -91,6 +92,9 @@ def random_responder(r: Random, k: int, minimum: bool = False) -> Responder:
         hours_worked=r.choice((0.0, 0.0, 0.0, 4.5, 11.0)),
         organisation=r.choice((None, "o1", "o2")),
         p_accept=r.random(),
+        rest_s=r.choice((None, None, 0, 2 * 3600)),
+        max_hours=r.choice((None, None, None, 6.0, 20.0)),
+        avoids=r.choice((frozenset(), frozenset(), frozenset({"flood"}), frozenset({"k:33.1"}), frozenset({"k:33"}))),
     )
 
 
@@ -103,6 +107,7 @@ def random_lot(r: Random, k: int) -> Lot:
         delivery_limit_km=r.choice((5.0, 15.0, 60.0)),
         expires_at=r.choice((None, NOW + hours(r))),
         organisation=r.choice((None, "o1", "o2")),
+        crewed=r.choice((None, None, None, 0, 1, 30)),
     )
 
 
@@ -169,7 +174,7 @@ def by_highs(case: Case, plan: Plan, kept: list[Kept]) -> int:
         units[key] += k.quantity
         tax[key] = max(tax.get(key, 0), options.switch_tax[k.state])
     source: dict[str, Responder | Lot] = {str(r.responder_id): r for r in people} | {str(x.lot_id): x for x in stock}
-    has = {k: s.quantity if isinstance(s, Lot) else s.capacity for k, s in source.items()}
+    has = {k: s.units if isinstance(s, Lot) else s.capacity for k, s in source.items()}
     need = {str(n.need_id): n for n in needs}
     groups = sorted({str(n.bundle_id) for n in needs if n.bundle_id is not None})
     # Columns: units x, kept units given up m, team goes z (binary), bundle served y (binary), units of an area and a
@@ -315,7 +320,7 @@ def greedy_vector(case: Case, plan: Plan, by_severity: bool) -> tuple[int, ...]:
     """Unmet units when needs are served one after the other, each by its cheapest (or nearest) sources."""
     needs, people, stock, _ = case
     cost = cost_of(case)
-    left = {str(r.responder_id): r.capacity for r in people} | {str(x.lot_id): x.quantity for x in stock}
+    left = {str(r.responder_id): r.capacity for r in people} | {str(x.lot_id): x.units for x in stock}
     place = {str(r.responder_id): r for r in people} | {str(x.lot_id): x for x in stock}
     total = Counter[int]()
     level = {n.need_id: plan.lifted.get(n.need_id, n.severity) for n in needs}
@@ -451,7 +456,20 @@ END = NOW + timedelta(hours=6)
         ({}, {"busy": [(END - timedelta(minutes=1), END + timedelta(hours=1))]}, "busy"),
         ({}, {"busy": [(END, END + timedelta(hours=1))]}, None),
         ({}, {"busy": [(END + timedelta(hours=7), END + timedelta(hours=16))]}, "busy"),  # no rest before a long shift
+        ({}, {"rest_s": 3600, "busy": [(END + timedelta(minutes=59), END + timedelta(hours=2))]}, "busy"),
+        ({}, {"rest_s": 3600, "busy": [(END + timedelta(hours=1), END + timedelta(hours=2))]}, None),
+        ({}, {"rest_s": 0, "busy": [(END, END + timedelta(hours=16))], "max_hours": 24.0}, None),
         ({}, {"hours_worked": 7.0}, "hours"),
+        ({}, {"max_hours": 5.9}, "hours"),
+        ({}, {"max_hours": 14.0, "hours_worked": 8.0}, None),
+        ({}, {"max_hours": 8.0, "busy": [(END, END + timedelta(hours=3))]}, "hours"),
+        ({}, {"max_hours": 9.0, "busy": [(END, END + timedelta(hours=3))]}, None),
+        ({}, {"max_hours": 8.0, "busy": [(NOW + timedelta(days=1), NOW + timedelta(days=1, hours=3))]}, None),
+        ({"hazards": frozenset({"flood"})}, {"avoids": frozenset({"flood"})}, "conditions"),
+        ({"hazards": frozenset({"flood"})}, {"avoids": frozenset({"landslide"})}, None),
+        ({"area": "kemendagri:33.21.01"}, {"avoids": frozenset({"kemendagri:33.21"})}, "conditions"),
+        ({"area": "kemendagri:33.2"}, {"avoids": frozenset({"kemendagri:33.21"})}, None),
+        ({"area": "kemendagri:33.211"}, {"avoids": frozenset({"kemendagri:33.21"})}, None),
         ({}, {"hours_worked": 6.0}, None),
         ({}, {"capacity": 3, "minimum_team": 2}, "team"),
         ({"quantity": 2}, {"capacity": 3, "minimum_team": 2}, None),
@@ -480,6 +498,18 @@ def test_a_zone_closes_a_need_for_its_time_and_holds_back_who_is_inside() -> Non
     assert plan.assignments[0].arrives_at == NOW + timedelta(hours=4)
     outside = need(lon=106.95, start=NOW, end=NOW + timedelta(hours=3))
     assert solve([outside], [responder()], [], whole, now=NOW).filters["n"]["window"] == 0
+
+
+def test_only_what_has_a_crew_is_sent_and_the_explanation_counts_it() -> None:
+    boats = Lot("l", "boat", 106.86, -6.2, 3, crewed=1)
+    wanted = need(kind="item", code="boat", level=0, quantity=2)
+    plan = solve([wanted], [], [boats], Settings(), now=NOW)
+    assert (plan.met, plan.unmet) == (1, {"n": 1})
+    plan = solve([wanted], [], [replace(boats, crewed=0)], Settings(), now=NOW)
+    assert dict(plan.filters["n"]) == {
+        "code": 1, "excluded": 1, "travel": 1, "zone": 1, "window": 1, "crew": 0, "stock": 0, "expiry": 0,
+    }  # fmt: skip
+    assert "0 after crews" in " ".join(unmet_sentences(wanted, plan, "en"))
 
 
 def test_stock_is_given_from_what_expires_first_and_never_beyond_what_is_there() -> None:
@@ -988,7 +1018,7 @@ def test_who_declined_is_not_planned_for_that_need_again(case: Case, r: Random) 
 @given(cases(), seeds)
 def test_accepted_units_are_never_planned_over(case: Case, r: Random) -> None:
     tables, live = Tables(case), LivePlan(*case, now=NOW)
-    most = {str(k): x.quantity if isinstance(x, Lot) else x.capacity for k, x in tables.who.items()}
+    most = {str(k): x.units if isinstance(x, Lot) else x.capacity for k, x in tables.who.items()}
     promised, wanted = Counter[str](), {str(n.need_id): n.quantity for n in case[0]}
     served = Counter[str]()
     for k in range(10):

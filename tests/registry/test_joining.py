@@ -291,6 +291,25 @@ async def test_recurring_hours_are_told_ahead_and_renewed_in_time(client, db):
     assert (state.by, state.availability[-1].start.isoformat()) == ("system:registry", "2026-12-14T01:00:00+00:00")
 
 
+async def test_hazards_and_areas_into_which_somebody_must_not_be_sent_are_told_and_the_reason_is_not(client, db):
+    order = SITI | {"do_not_send": {"hazards": ["banjir", "landslide"], "areas": ["kemendagri:33.21"]}, "rest_h": 10}
+    who = (await client.post("/v1/responders", json=order, headers=DESK)).json()["responder_id"]
+    (state,) = await emitted(db, ResponderState)
+    assert (state.avoids_hazards, state.avoids_areas, state.rest_h) == (
+        ("flood", "landslide"),
+        ("kemendagri:33.21",),
+        10,
+    )
+    own = bearer("responder", who)
+    bad = await client.patch(f"/v1/responders/{who}", json={"do_not_send": {"areas": ["3321"]}}, headers=own)
+    assert bad.status_code == 422
+    await client.patch(f"/v1/responders/{who}", json={"do_not_send": {}}, headers=own)
+    assert (await emitted(db, ResponderState))[-1].avoids_hazards == ()
+    shown = (await client.get(f"/v1/responders/{who}", headers=own)).json()
+    assert shown["do_not_send"]["hazards"] == []
+    assert "avoids_hazards" not in shown
+
+
 async def test_do_not_send_takes_somebody_out_of_the_plan_for_just_that(client, db, plan):
     who = (await client.post("/v1/responders", json=SITI, headers=DESK)).json()["responder_id"]
     url = f"/v1/responders/{who}"

@@ -6,6 +6,7 @@ optimum and its proof, `bundles` what a flow cannot say, `incremental` the event
 tests.
 """
 
+from services.matching.engine.check import distance_km
 from services.matching.engine.explain import assignment_sentences, move_sentences, unmet_sentences
 from services.matching.engine.live import LivePlan
 from services.matching.engine.model import (
@@ -35,6 +36,7 @@ __all__ = [
     "Settings",
     "Solution",
     "assignment_sentences",
+    "distance_km",
     "lifted_to",
     "move_sentences",
     "solve",

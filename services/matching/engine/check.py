@@ -33,6 +33,10 @@ def failed_rule(need: NeedLine, source: Responder | Lot, settings: Settings, now
         return "language"
     if any(str(x) == str(source.responder_id) for x in need.exclude):
         return "excluded"
+    for word in source.avoids:
+        inside = need.area is not None and need.area.split(".")[: len(word.split("."))] == word.split(".")
+        if word in need.hazards or inside:
+            return "conditions"
     km = distance_km(need.lon, need.lat, source.lon, source.lat)
     if km > source.travel_limit_km:
         return "travel"
@@ -49,7 +53,8 @@ def failed_rule(need: NeedLine, source: Responder | Lot, settings: Settings, now
     if _clashes(need, source, settings, now, begin, finish, km):
         return "busy"
     length = need.duration_s if need.duration_s is not None else (finish - begin).total_seconds()
-    if source.hours_worked * 3600 + length > settings.max_hours * 3600:
+    most = settings.max_hours if source.max_hours is None else source.max_hours
+    if source.hours_worked * 3600 + length + _promised(source, now, begin, finish) > most * 3600:
         return "hours"
     if source.capacity < max(source.minimum_team, 1) or source.minimum_team > need.quantity:
         return "team"
@@ -69,6 +74,8 @@ def _failed_by_lot(need: NeedLine, lot: Lot, settings: Settings, now: datetime) 
         return "zone"
     if not _work(need, _free_from(lot, settings, now), now + timedelta(days=36500), km, settings, now):
         return "window"
+    if lot.crewed is not None and lot.crewed <= 0:
+        return "crew"
     if lot.quantity <= 0:
         return "stock"
     if lot.expires_at is not None and lot.expires_at < end:
@@ -130,10 +137,20 @@ def _clashes(
     last = end if need.duration_s is None else finish
     for a, b in who.busy:
         long_shift = (b - a).total_seconds() >= settings.long_shift_s
-        rest = timedelta(seconds=settings.rest_s if long_shift else 0)
+        rest = timedelta(seconds=who.rest_s if who.rest_s is not None else settings.rest_s if long_shift else 0)
         if a < b and a - rest < last and first < b + rest:
             return True
     return False
+
+
+def _promised(who: Responder, now: datetime, begin: datetime, finish: datetime) -> float:
+    """Seconds promised, from now on, in the day that ends with this work or in the one that begins with it."""
+    day = timedelta(days=1)
+    found = []
+    for first, last in ((finish - day, finish), (begin, begin + day)):
+        parts = [(min(b, last) - max(a, first, now)).total_seconds() for a, b in who.busy if b > a]
+        found.append(sum(part for part in parts if part > 0))
+    return max(found)
 
 
 def check_plan(
@@ -166,7 +183,8 @@ def check_plan(
             wrong.append(f"team {s.responder_id} goes to {places} places")
     for key, amount in taken.items():
         s = source[key]
-        if amount > (s.quantity if isinstance(s, Lot) else s.capacity):
+        most = s.capacity if isinstance(s, Responder) else s.quantity if s.crewed is None else min(s.quantity, s.crewed)
+        if amount > most:
             wrong.append(f"{key} gives more than it has: {amount}")
     unmet = {str(k): v for k, v in plan.unmet.items()}
     for key, n in need.items():

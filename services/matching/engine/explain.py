@@ -49,6 +49,8 @@ def filter_counts(a: Arrays, settings: Settings, need: int) -> dict[str, int]:
         count("certificate", rules.passes_certificate(a, p))
         count("language", rules.passes_language(a, p))
     count("excluded", rules.passes_excluded(a, p))
+    if person:
+        count("conditions", rules.passes_conditions(a, p))
     count("travel", p.km <= a.source_limit_km[p.source])
     count("zone", a.need_open[p.need])
     fits, begin, finish = rules.times(a, p, settings)
@@ -58,10 +60,11 @@ def filter_counts(a: Arrays, settings: Settings, need: int) -> dict[str, int]:
         free = rules.passes_busy(a, p, begin, finish, settings)
         begin, finish = begin[free], finish[free]
         count("busy", free)
-        count("hours", rules.passes_hours(a, p, begin, finish, settings))
+        count("hours", rules.passes_hours(a, p, begin, finish))
         enough = (a.source_capacity[p.source] > 0) & (a.source_minimum[p.source] <= a.source_capacity[p.source])
         count("team", enough & (a.source_minimum[p.source] <= a.need_quantity[need]))
     else:
+        count("crew", a.source_crewed[p.source])
         count("stock", a.source_capacity[p.source] > 0)
         count("expiry", a.source_expires[p.source] >= a.need_end[p.need])
     return counts
@@ -133,12 +136,14 @@ _LEFT = {
     "certificate": ("setelah sertifikat", "after certificates"),
     "language": ("setelah bahasa", "after languages"),
     "excluded": ("setelah yang menolak atau dikecualikan", "after those who declined or are excluded"),
+    "conditions": ("setelah yang tidak boleh dikirim ke sana", "after those not to be sent into it"),
     "travel": ("setelah batas jarak", "after travel limits"),
     "zone": ("setelah zona bahaya", "after hazard zones"),
     "window": ("setelah waktu tersedia dan perjalanan", "after availability and travel time"),
     "busy": ("setelah tugas lain dan istirahat", "after other duties and rest"),
     "hours": ("setelah batas jam kerja", "after the limit of hours"),
     "team": ("setelah ukuran tim", "after team size"),
+    "crew": ("setelah awak", "after crews"),
     "stock": ("setelah stok", "after stock"),
     "expiry": ("setelah kedaluwarsa", "after expiry"),
 }
@@ -191,7 +196,8 @@ def assignment_sentences(
         if need.languages:
             spoken = ", ".join(sorted(need.languages))
             passed.append(say(f"bahasa {spoken}", f"speaks {spoken}"))
-        worked, most = _number(source.hours_worked, language), _number(settings.max_hours, language)
+        own = settings.max_hours if source.max_hours is None else source.max_hours
+        worked, most = _number(source.hours_worked, language), _number(own, language)
         passed.append(say(f"sudah bekerja {worked} dari {most} jam", f"has worked {worked} of {most} hours"))
     passed.append(say(f"jarak {km}", f"distance {km}"))
     passed.append(say(f"tiba {arrives}, terpakai sampai {until}", f"arrives {arrives}, taken up until {until}"))

@@ -291,7 +291,8 @@ class LivePlan:
         one = self._index.sources[s]
         if isinstance(one, Lot):
             # What is said of the lot next has these units off already.
-            self._index.sources[s] = replace(one, quantity=int(self._live.capacity[s]))
+            crewed = None if one.crewed is None else one.crewed - units
+            self._index.sources[s] = replace(one, quantity=one.quantity - units, crewed=crewed)
 
     def offered(self, need_id: Id, source: Id) -> None:
         """An offer is out for these units: moving them costs its tax from now on."""
@@ -318,12 +319,12 @@ class LivePlan:
 
 
 def _units(source: Responder | Lot) -> int:
-    return source.quantity if isinstance(source, Lot) else source.capacity
+    return source.units if isinstance(source, Lot) else source.capacity
 
 
 def _same_but_units(old: Responder | Lot, new: Responder | Lot) -> bool:
     if isinstance(old, Lot) and isinstance(new, Lot):
-        return replace(old, quantity=new.quantity) == new
+        return replace(old, quantity=new.quantity, crewed=new.crewed) == new
     if isinstance(old, Responder) and isinstance(new, Responder):
         # One person who becomes a team may fall under other rules.
         return replace(old, capacity=new.capacity) == new and (old.capacity > 1) == (new.capacity > 1)

@@ -16,6 +16,8 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from services.matching import domain
+
 Id = str | UUID
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -36,7 +38,8 @@ class NeedLine:
 
     `start` and `end` bound the work; `duration_s` says how long it takes within them (None: all of the window, worked
     in shifts). `exclude` holds responders and lots that may not serve it (declined, cool-down). `vulnerability` (0 to
-    1), `declared_at` and `area` only order needs of one severity, except `Settings.lift_after_s`.
+    1), `declared_at` and `area` only order needs of one severity, except `Settings.lift_after_s`; `hazards` and `area`
+    are also what somebody may not be sent into.
     """
 
     need_id: Id
@@ -58,6 +61,7 @@ class NeedLine:
     duration_s: int | None = None
     vulnerability: float = 0.0
     organisation: Id | None = None
+    hazards: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,9 @@ class Responder:
 
     A team may be split over several needs (unless `Settings.split_teams` is off), but goes to each with at least
     `minimum_team` people. `available` without windows means always; `busy` are periods
-    already promised. `travel_limit_km` is straight-line.
+    already promised or worked. `travel_limit_km` is straight-line. `rest_s`: their own rest before and after every duty
+    (None: `Settings.rest_s` around long ones). `max_hours`: so many in any 24 (None: as the settings say);
+    `hours_worked` of the last 24. `avoids`: hazards and areas into which they are not sent.
     """
 
     responder_id: Id
@@ -83,11 +89,15 @@ class Responder:
     hours_worked: float = 0.0
     organisation: Id | None = None
     p_accept: float = 0.5
+    rest_s: int | None = None
+    max_hours: float | None = None
+    avoids: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Lot:
-    """A stock of one item at one place; `quantity` is what is not reserved yet, in the item's unit."""
+    """A stock of one item at one place; `quantity` is what is not reserved yet, in the item's unit. `crewed`: for how
+    many of them there is a crew (None: none is needed)."""
 
     lot_id: Id
     item: str
@@ -97,6 +107,12 @@ class Lot:
     delivery_limit_km: float = 200.0
     expires_at: datetime | None = None
     organisation: Id | None = None
+    crewed: int | None = None
+
+    @property
+    def units(self) -> int:
+        """What may be sent."""
+        return self.quantity if self.crewed is None else min(self.quantity, self.crewed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +217,14 @@ FILTERS = (
     "certificate",
     "language",
     "excluded",
+    "conditions",
     "travel",
     "zone",
     "window",
     "busy",
     "hours",
     "team",
+    "crew",
     "stock",
     "expiry",
 )
@@ -290,7 +308,8 @@ class Arrays:
 
     `holder_*` are the triples (code, source, level), sorted by code, then source. `certificate_until[p, s]` is the time
     until which source s holds all certificates of profile p; `language_ok[p, s]` the same for languages. Profile 0 asks
-    for nothing. `allowance` holds triples (source, group, discount): see `with_allowances`. `window_*` and `busy_*` are
+    for nothing. `barred[w, v]`: who avoids the things of profile v is not sent to needs of profile w. `allowance` holds
+    triples (source, group, discount): see `with_allowances`. `window_*` and `busy_*` are
     S x K, padded with windows that hold nothing and periods that never are. `excluded` holds need * S + source, sorted.
     `need_hash` and `source_hash` break ties.
     """
@@ -310,6 +329,7 @@ class Arrays:
     need_organisation: npt.NDArray[np.int32]
     need_item: Bools
     need_open: Bools  # False: closed by a hazard zone for the whole window
+    need_where: npt.NDArray[np.int32]
     need_hash: npt.NDArray[np.uint64]
     source_xyz: Floats
     source_capacity: Ints
@@ -317,6 +337,9 @@ class Arrays:
     source_limit_km: Floats
     source_ready: Ints
     source_hours: Floats
+    source_max_hours: Floats
+    source_avoids: npt.NDArray[np.int32]
+    source_crewed: Bools
     source_accept: Floats
     source_expires: Ints
     source_organisation: npt.NDArray[np.int32]
@@ -330,11 +353,13 @@ class Arrays:
     busy_start: Ints
     busy_end: Ints
     busy_count: Ints
+    busy_rest: Ints  # by how much a busy period was made longer at either end
     holder_code: npt.NDArray[np.int32]
     holder_source: npt.NDArray[np.int32]
     holder_level: npt.NDArray[np.int8]
     certificate_until: Ints
     language_ok: Bools
+    barred: Bools
     excluded: Ints
     bundle: npt.NDArray[np.int32]  # -1: none
     group: npt.NDArray[np.int32]  # area of the need, -1: none; with allowances: its area and severity
@@ -351,6 +376,7 @@ class Arrays:
 
 NEED_FIELDS = {f for f in Arrays.__slots__ if f.startswith("need_")} | {"bundle", "group"}
 SOURCE_FIELDS = {f for f in Arrays.__slots__ if f.startswith("source_")}
+SPAN_FIELDS = {f for f in Arrays.__slots__ if f.startswith(("window_", "busy_"))}
 
 
 @dataclass(slots=True)
@@ -362,6 +388,8 @@ class Index:
     codes: dict[tuple[str, str], int]
     certificates: dict[frozenset[str], int]
     languages: dict[frozenset[str], int]
+    wheres: dict[frozenset[str], int]
+    avoids: dict[frozenset[str], int]
     organisations: dict[str, int]
     skill_counts: dict[str, int]
     people: int
@@ -422,7 +450,7 @@ def encode(
         ):
             raise ValueError(f"need {n.need_id}: quantity, severity, window or vulnerability out of range")
     for s in sources:
-        if (s.quantity if isinstance(s, Lot) else min(s.capacity, s.minimum_team)) < 0:
+        if (s.units if isinstance(s, Lot) else min(s.capacity, s.minimum_team)) < 0:
             raise ValueError(f"{source_id(s)}: quantity, capacity and minimum team cannot be negative")
     number = {str(one): k for k, one in enumerate(ids)}
     at = seconds(now)
@@ -458,11 +486,15 @@ def encode(
             speaks[p] = [_speaks(s, names) for s in sources]
 
     available = [() if isinstance(s, Lot) else _sorted_periods(s.available) for s in sources]
-    busy = [() if isinstance(s, Lot) else _padded_busy(_sorted_periods(s.busy), settings) for s in sources]
+    rests = [() if isinstance(s, Lot) else _rests(s, settings) for s in sources]
+    busy = [tuple((begin - rest, end + rest) for begin, end, rest in row) for row in rests]
+    wheres = _profiles([_where(n) for n in lines])
+    avoids = _profiles([frozenset() if isinstance(s, Lot) else s.avoids for s in sources])
     window_start, window_end, window_count = _ragged(available, FOREVER, -FOREVER)
     always = window_count == 0
     window_start[always, 0], window_end[always, 0], window_count[always] = -FOREVER, FOREVER, 1
     busy_start, busy_end, busy_count = _ragged(busy, FOREVER, -FOREVER)
+    busy_rest, _, _ = _ragged([tuple((rest, rest) for _, _, rest in row) for row in rests], 0, 0)
 
     organisations: dict[str, int] = {}
     for one in [*lines, *sources]:
@@ -507,15 +539,19 @@ def encode(
         need_organisation=np.array([_owner(organisations, n.organisation) for n in lines], np.int32),
         need_item=np.array([n.kind == "item" for n in lines], np.bool_),
         need_open=opened,
+        need_where=np.array([wheres[_where(n)] for n in lines], np.int32),
         need_hash=hashes([n.need_id for n in lines]),
         source_xyz=unit_sphere(slon, slat),
-        source_capacity=np.array([s.quantity if isinstance(s, Lot) else s.capacity for s in sources], np.int64),
+        source_capacity=np.array([s.units if isinstance(s, Lot) else s.capacity for s in sources], np.int64),
         source_minimum=np.array([1 if isinstance(s, Lot) else max(s.minimum_team, 1) for s in sources], np.int64),
         source_limit_km=np.array(
             [s.delivery_limit_km if isinstance(s, Lot) else s.travel_limit_km for s in sources], np.float64
         ),
         source_ready=ready,
         source_hours=np.array([0.0 if isinstance(s, Lot) else s.hours_worked for s in sources], np.float64),
+        source_max_hours=np.array([_max_hours(s, settings) for s in sources], np.float64),
+        source_avoids=np.array([0 if isinstance(s, Lot) else avoids[s.avoids] for s in sources], np.int32),
+        source_crewed=np.array([not isinstance(s, Lot) or s.crewed is None or s.crewed > 0 for s in sources], np.bool_),
         source_accept=np.array([1.0 if isinstance(s, Lot) else s.p_accept for s in sources], np.float64),
         source_expires=np.array(
             [seconds(s.expires_at) if isinstance(s, Lot) and s.expires_at else FOREVER for s in sources], np.int64
@@ -533,11 +569,13 @@ def encode(
         busy_start=busy_start,
         busy_end=busy_end,
         busy_count=busy_count,
+        busy_rest=busy_rest,
         holder_code=holders[:, 0].astype(np.int32),
         holder_source=holders[:, 1].astype(np.int32),
         holder_level=holders[:, 2].astype(np.int8),
         certificate_until=until,
         language_ok=speaks,
+        barred=_barred(wheres, avoids),
         excluded=np.array(banned, np.int64),
         bundle=np.array([-1 if n.bundle_id is None else bundle_number[str(n.bundle_id)] for n in lines], np.int32),
         group=np.array([-1 if n.area is None else areas[n.area] for n in lines], np.int32),
@@ -556,6 +594,8 @@ def encode(
         codes=codes,
         certificates=certificate_profiles,
         languages=language_profiles,
+        wheres=wheres,
+        avoids=avoids,
         organisations=organisations,
         skill_counts=common,
         people=people,
@@ -586,9 +626,7 @@ def with_allowances(a: Arrays, settings: Settings) -> Arrays:
     some = np.flatnonzero(room)
     count, first = len(some), a.sources
     fields: dict[str, Any] = {}
-    for name in SOURCE_FIELDS | {
-        f"{what}_{which}" for what in ("window", "busy") for which in ("start", "end", "count")
-    }:
+    for name in SOURCE_FIELDS | SPAN_FIELDS:
         old = getattr(a, name)
         fields[name] = np.concatenate((old, np.zeros((count, *old.shape[1:]), old.dtype)))
     fields["source_capacity"][first:], fields["source_minimum"][first:] = room[some], 1
@@ -619,6 +657,7 @@ def with_need(a: Arrays, index: Index, line: NeedLine, settings: Settings) -> tu
     row.need_code[0], row.need_organisation[0] = code, owner
     row.need_certificates[0] = index.certificates[line.certificates]
     row.need_languages[0] = index.languages[line.languages]
+    row.need_where[0] = index.wheres[_where(line)]
     group = -1 if line.area is None else index.groups.get((line.area, int(row.need_severity[0])), -1)
     row.bundle[0], row.group[0] = -1, group
     row.need_extra[0] = _extra(line, a.now, settings) + settings.equity_weight * (group >= 0)
@@ -648,11 +687,13 @@ def with_source(a: Arrays, index: Index, source: Responder | Lot, settings: Sett
     for name, empty in (("window", (FOREVER, -FOREVER)), ("busy", (FOREVER, -FOREVER))):
         fields[f"{name}_count"] = np.concatenate((getattr(a, f"{name}_count"), getattr(row, f"{name}_count")))
         for end, filler in zip(("start", "end"), empty, strict=True):
-            one, two = getattr(a, f"{name}_{end}"), getattr(row, f"{name}_{end}")
-            width = max(one.shape[1], two.shape[1])
-            fields[f"{name}_{end}"] = np.vstack(
-                [np.pad(x, ((0, 0), (0, width - x.shape[1])), constant_values=filler) for x in (one, two)]
-            )
+            fields[f"{name}_{end}"] = _stacked(getattr(a, f"{name}_{end}"), getattr(row, f"{name}_{end}"), filler)
+    fields["busy_rest"] = _stacked(a.busy_rest, row.busy_rest, 0)
+    if not isinstance(source, Lot):
+        if source.avoids not in index.avoids:
+            index.avoids[source.avoids] = len(index.avoids)
+            fields["barred"] = _barred(index.wheres, index.avoids)
+        fields["source_avoids"][-1] = index.avoids[source.avoids]
     until = np.array([_until(source, names) for names in index.certificates], np.int64)
     speaks = np.array([_speaks(source, names) for names in index.languages], np.bool_)
     index.numbers[str(source_id(source))] = s
@@ -670,7 +711,16 @@ def with_source(a: Arrays, index: Index, source: Responder | Lot, settings: Sett
     )
 
 
+def _stacked(one: Ints, two: Ints, filler: int) -> Ints:
+    """Both, one below the other, the narrower one filled up."""
+    width = max(one.shape[1], two.shape[1])
+    return np.vstack([np.pad(x, ((0, 0), (0, width - x.shape[1])), constant_values=filler) for x in (one, two)])
+
+
 def _with_profiles(a: Arrays, index: Index, line: NeedLine) -> Arrays:
+    if _where(line) not in index.wheres:
+        index.wheres[_where(line)] = len(index.wheres)
+        a = replace(a, barred=_barred(index.wheres, index.avoids))
     if line.certificates not in index.certificates:
         index.certificates[line.certificates] = len(index.certificates)
         until = np.array([_until(s, line.certificates) for s in index.sources], np.int64)
@@ -710,6 +760,25 @@ def _speaks(source: Responder | Lot, names: frozenset[str]) -> bool:
     return isinstance(source, Lot) or names.issubset(source.languages)
 
 
+def _where(line: NeedLine) -> frozenset[str]:
+    """What a need is about that somebody may avoid: its hazards, and its area."""
+    return line.hazards | ({line.area} if line.area is not None else frozenset())
+
+
+def _barred(wheres: Mapping[frozenset[str], int], avoids: Mapping[frozenset[str], int]) -> Bools:
+    table = np.zeros((len(wheres), len(avoids)), np.bool_)
+    for words, v in avoids.items():
+        if words:
+            for where, w in wheres.items():
+                table[w, v] = domain.avoided(words, where)
+    return table
+
+
+def _max_hours(source: Responder | Lot, settings: Settings) -> float:
+    own = None if isinstance(source, Lot) else source.max_hours
+    return settings.max_hours if own is None else own
+
+
 def source_id(source: Responder | Lot) -> Id:
     return source.lot_id if isinstance(source, Lot) else source.responder_id
 
@@ -735,10 +804,12 @@ def _sorted_periods(periods: Sequence[tuple[datetime, datetime]]) -> tuple[tuple
     return tuple(sorted((seconds(a), seconds(b)) for a, b in periods if b > a))
 
 
-def _padded_busy(periods: tuple[tuple[int, int], ...], settings: Settings) -> tuple[tuple[int, int], ...]:
-    """A long shift takes its rest with it, before and after."""
-    rest = settings.rest_s
-    return tuple((a - rest, b + rest) if b - a >= settings.long_shift_s else (a, b) for a, b in periods)
+def _rests(who: Responder, settings: Settings) -> tuple[tuple[int, int, int], ...]:
+    """Each duty with the rest that it takes before and after."""
+    return tuple(
+        (a, b, domain.rest_of(b - a, who.rest_s, settings.rest_s, settings.long_shift_s))
+        for a, b in _sorted_periods(who.busy)
+    )
 
 
 def _ragged(rows: Sequence[tuple[tuple[int, int], ...]], start: int, end: int) -> tuple[Ints, Ints, Ints]:

@@ -95,6 +95,12 @@ def passes_excluded(a: Arrays, p: Pairs) -> Bools:
     return free
 
 
+def passes_conditions(a: Arrays, p: Pairs) -> Bools:
+    """Nobody is sent into a hazard or an area that they said they must not be sent into."""
+    ok: Bools = ~a.barred[a.need_where[p.need], a.source_avoids[p.source]]
+    return ok
+
+
 def passes_busy(a: Arrays, p: Pairs, begin: Ints, finish: Ints, settings: Settings) -> Bools:
     free = np.ones(len(p.need), np.bool_)
     asked = np.flatnonzero(a.busy_count[p.source])
@@ -108,22 +114,38 @@ def passes_busy(a: Arrays, p: Pairs, begin: Ints, finish: Ints, settings: Settin
     return free
 
 
-def passes_hours(a: Arrays, p: Pairs, begin: Ints, finish: Ints, settings: Settings) -> Bools:
+def passes_hours(a: Arrays, p: Pairs, begin: Ints, finish: Ints) -> Bools:
+    """At most so many hours in any 24: those worked by now, those promised in the 24 that end with this work or begin
+    with it, and the work itself."""
     work = np.where(a.need_duration[p.need] >= 0, a.need_duration[p.need], finish - begin)
-    ok: Bools = a.source_lot[p.source] | (a.source_hours[p.source] * 3600.0 + work <= settings.max_hours * 3600.0)
+    promised = np.zeros(len(work), np.int64)
+    asked = np.flatnonzero(a.busy_count[p.source])
+    if len(asked):
+        s, day = p.source[asked], 24 * 3600
+        before, behind = np.zeros(len(asked), np.int64), np.zeros(len(asked), np.int64)
+        for k in range(a.busy_start.shape[1]):
+            # What was worked by now is in the hours worked already.
+            first = np.maximum(a.busy_start[s, k] + a.busy_rest[s, k], a.now)
+            last = a.busy_end[s, k] - a.busy_rest[s, k]
+            before += np.maximum(np.minimum(last, finish[asked]) - np.maximum(first, finish[asked] - day), 0)
+            behind += np.maximum(np.minimum(last, begin[asked] + day) - np.maximum(first, begin[asked]), 0)
+        promised[asked] = np.maximum(before, behind)
+    hours = a.source_hours[p.source] * 3600.0 + promised + work
+    ok: Bools = a.source_lot[p.source] | (hours <= a.source_max_hours[p.source] * 3600.0)
     return ok
 
 
 def feasible(a: Arrays, p: Pairs, settings: Settings) -> Pairs:
     """The pairs that pass every rule; code, level and travel limit must have been looked at already."""
-    ok = passes_certificate(a, p) & passes_language(a, p) & passes_excluded(a, p) & a.need_open[p.need]
+    ok = passes_certificate(a, p) & passes_language(a, p) & passes_excluded(a, p) & passes_conditions(a, p)
+    ok &= a.need_open[p.need]
     ok &= (a.source_minimum[p.source] <= a.need_quantity[p.need]) & (a.source_capacity[p.source] > 0)
     ok &= (a.source_minimum[p.source] <= a.source_capacity[p.source]) & (
         a.source_expires[p.source] >= a.need_end[p.need]
     )
     p = p.keep(ok)
     fits, begin, finish = times(a, p, settings)
-    fits &= passes_hours(a, p, begin, finish, settings) & passes_busy(a, p, begin, finish, settings)
+    fits &= passes_hours(a, p, begin, finish) & passes_busy(a, p, begin, finish, settings)
     return p.keep(fits)
 
 
@@ -134,7 +156,8 @@ def parts(a: Arrays, p: Pairs, settings: Settings) -> npt.NDArray[np.int64]:
     out = np.zeros((len(PARTS), len(p.need)), np.int64)
     person = ~lot
     out[0] = settings.travel_weight * np.minimum(p.km / reference, 1.0)
-    out[1] = settings.fatigue_weight * np.minimum(a.source_hours[p.source] / settings.max_hours, 1.0) * person
+    worn = a.source_hours[p.source] / np.maximum(a.source_max_hours[p.source], 0.1)
+    out[1] = settings.fatigue_weight * np.minimum(worn, 1.0) * person
     out[2] = settings.decline_weight * (1.0 - a.source_accept[p.source]) * person
     above = p.level.astype(np.int64) - a.need_level[p.need]
     out[3] = settings.level_weight * np.clip(above, 0, 2)
