@@ -3,6 +3,8 @@
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { defineConfig } from "vite";
+import { baseMap } from "./base-map.ts";
+import { CLASSES, leanLeaflet } from "./lean-leaflet.ts";
 import { vocabulary } from "./vocabulary.ts";
 
 const here = import.meta.dirname;
@@ -19,7 +21,9 @@ export default defineConfig({
   root: here,
   base: "/",
   publicDir: "files",
-  plugins: [vocabulary()],
+  plugins: [vocabulary(), baseMap(), leanLeaflet()],
+  // Leaflet's module has named parts, of which the board takes a few; its other form is one piece.
+  resolve: { alias: [{ find: /^leaflet$/, replacement: resolve(here, "node_modules/leaflet/dist/leaflet-src.esm.js") }] },
   build: {
     outDir: resolve(here, "../services/gateway/static"),
     emptyOutDir: true,
@@ -30,6 +34,7 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
     rolldownOptions: {
+      treeshake: { manualPureFunctions: CLASSES },
       input: Object.fromEntries(
         Object.entries(entries)
           .map(([name, file]) => [name, resolve(here, file)] as const)

@@ -9,6 +9,7 @@ const FOLDER = resolve(import.meta.dirname, "../schemas/vocabulary");
 const LABELLED = ["hazards", "items", "skills", "units"];
 
 /** `virtual:hazards`, `virtual:items`, `virtual:skills`, `virtual:units`: code to its two labels, Indonesian first.
+ * `virtual:labels-id`, `virtual:labels-en`: all four by their names, in one language.
  * `virtual:area-names`: Kemendagri code of a province, regency or city to its name; `virtual:area-points`: to its name,
  * longitude and latitude. */
 export function vocabulary(): Plugin {
@@ -17,12 +18,12 @@ export function vocabulary(): Plugin {
     name: "vocabulary",
     resolveId: (id) => {
       const name = id.startsWith("virtual:") ? id.slice(8) : "";
-      return LABELLED.includes(name) || name in AREAS ? prefix + name : null;
+      return LABELLED.includes(name) || name in MADE ? prefix + name : null;
     },
     load: (id) => {
       if (!id.startsWith(prefix)) return null;
       const name = id.slice(prefix.length);
-      const made = AREAS[name]?.() ?? labels(name);
+      const made = MADE[name]?.() ?? labels(name);
       return `export default JSON.parse(${JSON.stringify(JSON.stringify(made))})`;
     },
   };
@@ -34,7 +35,20 @@ function labels(name: string): Record<string, [string, string]> {
   ) as Record<string, [string, string]>;
 }
 
-const AREAS: Record<string, () => Record<string, unknown>> = { "area-names": areaNames, "area-points": areaPoints };
+const MADE: Record<string, () => Record<string, unknown>> = {
+  "area-names": areaNames,
+  "area-points": areaPoints,
+  "labels-id": () => labelsIn(0),
+  "labels-en": () => labelsIn(1),
+};
+
+function labelsIn(language: 0 | 1): Record<string, unknown> {
+  const one = (name: string): [string, unknown] => [
+    name,
+    Object.fromEntries(Object.entries(labels(name)).map(([code, both]) => [code, both[language]])),
+  ];
+  return Object.fromEntries(LABELLED.map(one));
+}
 
 function areas(): Record<string, string>[] {
   return table("areas.csv").filter((row) => row["scheme"] === "kemendagri");

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
+import h3
 import orjson
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
@@ -352,12 +353,17 @@ async def delete_responder(request: Request, actor: Caller, responder_id: UUID) 
 
 
 def shown_responder(row: Row) -> dict[str, Any]:
-    """A responder as lists show it: nothing by which a person could be reached or found at home."""
+    """A responder as lists show it: nothing by which a person could be reached or found at home. `home_point` is the
+    middle of `home_cell`, for whoever draws a map and does not know H3."""
     entry = entry_of(row, by="")
     hidden = {"contact_id", "by", "reason", "avoids_hazards", "avoids_areas"}  # the last two stand in `do_not_send`
     state = entry.state.model_dump(mode="json", exclude=hidden)
     times = {"made_at": timestamp(row["made_at"]), "updated_at": timestamp(row["updated_at"])}
-    return state | entry.schedule.model_dump(mode="json") | times
+    home_point = None
+    if row["home_cell"] is not None:
+        lat, lon = h3.cell_to_latlng(row["home_cell"])
+        home_point = {"lon": round(lon, 5), "lat": round(lat, 5)}
+    return state | {"home_point": home_point} | entry.schedule.model_dump(mode="json") | times
 
 
 @router.get("/skills", responses=responses())

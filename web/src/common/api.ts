@@ -15,6 +15,8 @@ export class Refused extends Error {
     detail: string,
     readonly faults: Fault[] = [],
     readonly retryAfterS: number | null = null,
+    /** The whole problem document: some carry more than every one has. */
+    readonly extra: Record<string, unknown> = {},
   ) {
     super(detail);
   }
@@ -89,6 +91,7 @@ async function refusal(answer: Response): Promise<Refused> {
     problem.detail ?? problem.title ?? `HTTP ${answer.status}`,
     problem.errors ?? [],
     Number.isFinite(wait) ? wait : null,
+    problem,
   );
 }
 

@@ -27,3 +27,13 @@ declare module "virtual:area-points" {
   const points: Record<string, [string, number, number]>;
   export default points;
 }
+
+declare module "virtual:labels-id" {
+  const labels: Record<"hazards" | "items" | "skills" | "units", Record<string, string>>;
+  export default labels;
+}
+
+declare module "virtual:labels-en" {
+  const labels: Record<"hazards" | "items" | "skills" | "units", Record<string, string>>;
+  export default labels;
+}
