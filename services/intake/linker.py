@@ -24,7 +24,7 @@ import asyncpg
 from schemas.reports import ReportLinked
 from services.intake.actions import LINKER_CHANNEL, settle_held
 from services.intake.incidents import refresh, try_lock_operation
-from services.intake.linking import Link, Linker, LinkReport
+from services.intake.linking import MOST_INDEXED, Link, Linker, LinkReport, Past
 from services.intake.needs_text import needs_in, reader, stored
 from services.intake.told import Kept, Version, version_of
 from services.runtime import clock, outbox
@@ -61,6 +61,7 @@ class Indexes:
 
     by_operation: dict[str, Index] = field(default_factory=dict)
     kept: Kept = field(default_factory=Kept)
+    most: int = MOST_INDEXED  # reports that each keeps
 
     def drop(self, operation: str) -> None:
         self.by_operation.pop(operation, None)
@@ -262,8 +263,52 @@ async def _followed(tx: Tx, operation: str, indexes: Indexes) -> Index:
 
 
 async def _begun(tx: Tx, operation: str, indexes: Indexes) -> Index:
-    index = indexes.by_operation[operation] = Index(Linker(zone=await _zone(tx, operation)))
+    """An index that begins with the newest reports that were linked, as many as it keeps."""
+    index = indexes.by_operation[operation] = Index(Linker(zone=await _zone(tx, operation), most=indexes.most))
+    start = await tx.fetchval(
+        "SELECT change_id FROM link_change WHERE operation = $1 AND kind = 'add' "
+        "ORDER BY change_id DESC OFFSET $2 LIMIT 1",
+        operation,
+        indexes.most - 1,
+    )
+    if start is None:
+        return index
+    index.followed = start - 1
+    rows = await tx.fetch(
+        """
+        WITH young AS (
+            SELECT DISTINCT report_id FROM link_change WHERE operation = $1 AND kind = 'add' AND change_id >= $2
+        ), open AS (
+            SELECT DISTINCT incident_id FROM report JOIN young USING (report_id) WHERE incident_id IS NOT NULL
+        )
+        SELECT incident_id, count(*) AS texts, min(observed_at) AS first_at, max(observed_at) AS last_at,
+               min(lon) AS west, min(lat) AS south, max(lon) AS east, max(lat) AS north,
+               (array_agg(lon ORDER BY seq) FILTER (WHERE lon IS NOT NULL))[1] AS lon,
+               (array_agg(lat ORDER BY seq) FILTER (WHERE lon IS NOT NULL))[1] AS lat,
+               array_agg(DISTINCT hazard) FILTER (WHERE hazard IS NOT NULL) AS hazards
+        FROM report JOIN open USING (incident_id)
+        WHERE NOT exact_copy AND report_id NOT IN (SELECT report_id FROM young) GROUP BY incident_id
+        """,
+        operation,
+        start,
+    )
+    for row in rows:
+        index.linker.recall(row["incident_id"], _past(row, index.linker.settings.unnamed_hazards))
+    closed = await tx.fetch("SELECT incident_id FROM incident WHERE operation = $1 AND status = 'closed'", operation)
+    for row in closed:
+        index.linker.close(row["incident_id"])
     return index
+
+
+def _past(row: Row, unnamed: Sequence[str]) -> Past:
+    return Past(
+        texts=row["texts"],
+        first=(row["lon"], row["lat"]) if row["lon"] is not None else None,
+        box=(row["west"], row["south"], row["east"], row["north"]) if row["lon"] is not None else None,
+        first_at=row["first_at"].timestamp() / 3600,
+        last_at=row["last_at"].timestamp() / 3600,
+        hazards=tuple(hazard for hazard in row["hazards"] or () if hazard not in unnamed),
+    )
 
 
 def follow(linker: Linker, change: Row | dict[str, Any]) -> None:
@@ -272,7 +317,10 @@ def follow(linker: Linker, change: Row | dict[str, Any]) -> None:
     if kind == "add":
         linker.add(link_report(change), change["incident_id"])  # type: ignore[arg-type]
     elif kind == "move":
-        linker.move(change["changed"], change["incident_id"])
+        if linker.knows(change["changed"]):
+            linker.move(change["changed"], change["incident_id"])
+        else:  # it is older than what is indexed, or was when the index began
+            linker.add(link_report(change), change["incident_id"])  # type: ignore[arg-type]
     elif kind == "remove":
         linker.remove(change["changed"])
     elif kind == "merge":

@@ -6,6 +6,10 @@ incidents elsewhere. The most likely one that passes every gate and limit decide
 new. Nothing here reads a clock, a table or a random number: `decide` changes nothing, `add` indexes, and adding the
 reports of a table in the order in which they were indexed gives the state that the live linker has.
 
+The newest hundred thousand reports of an operation are kept, in 130 MB. Nothing can link to an older one; of an
+incident that has any in the index the limits go on holding for all of its reports (`Past`). An index that is built
+anew begins with those reports, so what it knows of how rare a word is may differ a little from the live one's.
+
 The weights are fitted by `python -m bench.dedup --fit`, which writes `linking_weights.json`. What they were measured
 to do, and what was read by a person, is in `docs/linking-reading.md`.
 """
@@ -39,6 +43,8 @@ _WINDOW_HOURS = 96.0  # how far back place alone finds a candidate
 _SCORED = 6
 _REPOST_HOURS = 6.0  # an exact copy is indexed again only this long after the last: a burst must not push others out
 _NUMBERS = 100_000  # numbers kept are below this
+MOST_INDEXED = 100_000
+"""Reports of one operation that are kept to be linked to."""
 _ROW = 1_000_003  # cells between two columns of the grid
 _K = TypeVar("_K", int, str)
 
@@ -171,28 +177,49 @@ class _Record:
     incident: _Incident | None
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What the reports of an incident that are no longer indexed were, as far as its limits go by them.
+
+    `texts`: how many, copies apart; `box`: west, south, east, north; instants in hours since 1970."""
+
+    texts: int
+    first: tuple[float, float] | None
+    box: tuple[float, float, float, float] | None
+    first_at: float
+    last_at: float
+    hazards: tuple[str, ...]
+
+
 class _Incident:
     """What the limits and gates need to know of one incident; members by their number in the index.
 
     Arrays and tuples, not sets and lists: with a hundred thousand open incidents those would be half a million objects
     that each full garbage collection walks through, which then takes most of a second."""
 
-    __slots__ = ("box", "closed", "first", "first_at", "hazards", "incident_id", "last_at", "members", "pins",
+    __slots__ = ("box", "closed", "first", "first_at", "hazards", "incident_id", "last_at", "members", "past", "pins",
                  "stale", "statement", "texts")  # fmt: skip
 
     def __init__(self, incident_id: UUID) -> None:
         self.incident_id = incident_id
         self.members = array("L")  # ascending unless stale
         self.closed = False
+        self.past: Past | None = None
         self.clear()
 
+    @property
+    def size(self) -> int:
+        """Distinct texts, as the limit counts them."""
+        return len(self.texts) + (self.past.texts if self.past is not None else 0)
+
     def clear(self) -> None:
-        self.first: tuple[float, float] | None = None  # the first located report's point
-        self.first_at = float("inf")
-        self.last_at = float("-inf")
+        past = self.past
+        self.first: tuple[float, float] | None = past.first if past else None  # the first located report's point
+        self.first_at = past.first_at if past else float("inf")
+        self.last_at = past.last_at if past else float("-inf")
         self.pins: tuple[tuple[float, float], ...] = ()
-        self.box: tuple[float, float, float, float] | None = None  # west, south, east, north
-        self.hazards: tuple[str, ...] = ()
+        self.box: tuple[float, float, float, float] | None = past.box if past else None  # west, south, east, north
+        self.hazards: tuple[str, ...] = past.hazards if past else ()
         self.texts: tuple[object, ...] = ()  # distinct (text, pin): copies do not count against the size
         self.statement = False
         self.stale = False
@@ -202,7 +229,7 @@ class _Incident:
         self.last_at = max(self.last_at, record.at)
         if record.hazard and record.hazard not in self.hazards:
             self.hazards += (record.hazard,)
-        text = (record.key, record.pin) if record.key else record.report_id
+        text = _text(record)
         if text not in self.texts:
             self.texts += (text,)
         if record.official and record.area:
@@ -221,15 +248,17 @@ class _Incident:
 class Linker:
     """The index of one operation's reports and incidents, in memory. Not thread-safe: an operation has one linker."""
 
-    def __init__(self, settings: LinkSettings = DEFAULT, zone: tzinfo = WIB) -> None:
-        """`zone` is the operation's, in which official days are cut."""
+    def __init__(self, settings: LinkSettings = DEFAULT, zone: tzinfo = WIB, *, most: int = MOST_INDEXED) -> None:
+        """`zone` is the operation's, in which official days are cut; `most`: reports that are kept."""
         self.settings = settings
         self._zone = zone
+        self._most = most
+        self._oldest = 0  # no record below this number is left
         self._ids: dict[str, int] = {}  # word, contact, number pair or place word -> id
         self._logs: list[float] = []  # by id: log(1 + distinct texts that hold it)
         self._counts: list[int] = []
         self._rarity: list[bool] = []  # by id: may count for the feature `rare`
-        self._texts: set[int] = set()  # keys of the distinct texts learnt from
+        self._texts: dict[int, int] = {}  # keys of the distinct texts learnt from -> newest report with it
         self._records: list[_Record | None] = []
         self._numbers: dict[UUID, int] = {}  # report id -> index in _records
         self._incidents: dict[UUID, _Incident] = {}
@@ -294,6 +323,10 @@ class Linker:
             raise KeyError(other_id)
         return self._features(record, self._weighed(record), other)
 
+    def knows(self, report_id: UUID) -> bool:
+        """Whether the report is indexed."""
+        return report_id in self._numbers
+
     def incident_of(self, report_id: UUID) -> UUID | None:
         """The incident in which a report is indexed; None for one that is in none or not known."""
         number = self._numbers.get(report_id)
@@ -334,10 +367,18 @@ class Linker:
         number = len(self._records)
         self._records.append(record)
         self._numbers[report.report_id] = number
-        self._learn(record, words)
+        self._learn(number, record, words)
         self._index(number, record)
         if incident_id is not None:
             self._join(number, record, incident_id)
+        while len(self._numbers) > self._most:
+            self._forget_oldest()
+
+    def recall(self, incident_id: UUID, past: Past) -> None:
+        """Hold an incident to its limits for reports that are not indexed; before any of its reports is."""
+        incident = self._incidents.setdefault(incident_id, _Incident(incident_id))
+        incident.past = past
+        incident.clear()
 
     def move(self, report_id: UUID, incident_id: UUID | None) -> None:
         """Put an indexed report into another incident, or into none; KeyError where it is not indexed."""
@@ -372,6 +413,7 @@ class Linker:
             if record is not None:
                 record.incident = target
                 target.members.append(number)
+        target.past = _both(target.past, source.past)
         target.stale = True
 
     def close(self, incident_id: UUID) -> None:
@@ -427,7 +469,7 @@ class Linker:
         self._last = (report, record, tuple(new))
         return record, self._last[2]
 
-    def _learn(self, record: _Record, words: tuple[str, ...]) -> None:
+    def _learn(self, number: int, record: _Record, words: tuple[str, ...]) -> None:
         """Give new strings their ids, and count the text's strings if nobody sent this text before."""
         ids, counts, logs = self._ids, self._counts, self._logs
         if words:
@@ -445,8 +487,9 @@ class Linker:
             record.numbered = tuple(
                 [p if p >= 0 else (base - 1 - p // _NUMBERS) * _NUMBERS + p % _NUMBERS for p in record.numbered]
             )
-        if record.key not in self._texts:
-            self._texts.add(record.key)
+        known = record.key in self._texts
+        self._texts[record.key] = number
+        if not known:
             for numbers in (record.words, record.contacts):
                 for n in numbers:
                     counts[n] += 1
@@ -497,6 +540,50 @@ class Linker:
     def _drop(self, report_id: UUID) -> None:
         self.move(report_id, None)
         self._records[self._numbers.pop(report_id)] = None
+
+    def _forget_oldest(self) -> None:
+        """Take the oldest report out of the index, and with it whatever leads to nothing younger."""
+        number = self._oldest
+        self._oldest += 1
+        record = self._records[number]
+        if record is None:
+            return
+        self._records[number] = None
+        del self._numbers[record.report_id]
+        incident = record.incident
+        if incident is not None:
+            self._fresh(incident)
+            incident.members.remove(number)
+            if incident.members:
+                left = [other for n in incident.members if (other := self._records[n]) is not None]
+                told_again = any(_text(other) == _text(record) for other in left)
+                incident.past = _past_of(incident.past, record, texts=0 if told_again else 1)
+                if not told_again:
+                    incident.texts = tuple([text for text in incident.texts if text != _text(record)])
+            elif not incident.closed:
+                self._incidents.pop(incident.incident_id, None)
+        if record.pin is not None:
+            copy = (record.key, record.pin)
+            if self._copies.get(copy) == number:
+                del self._copies[copy]
+                self._posted.pop(copy, None)
+                self._pin_texts[record.pin] -= 1
+                if not self._pin_texts[record.pin]:
+                    del self._pin_texts[record.pin]
+            if isinstance(record.pin, tuple):
+                _unpost(self._by_cell, _cell(record.lon, record.lat), number)
+            else:
+                _unpost(self._by_area, record.pin, number)
+        for word in record.words:
+            _unpost(self._by_word, word, number)
+        for contact in record.contacts:
+            if _unpost(self._by_word, contact, number):
+                self._contact_cells.pop(contact, None)
+        if self._texts.get(record.key) == number:
+            del self._texts[record.key]
+            for word in (*record.words, *record.contacts):
+                self._counts[word] -= 1
+                self._logs[word] = log(self._counts[word] + 1)
 
     def _fresh(self, incident: _Incident) -> None:
         """Work out an incident anew, in the order of the index, after a report left it or came in from another."""
@@ -706,7 +793,7 @@ class Linker:
         self._fresh(incident)
         if incident.closed or incident.statement:
             return False
-        if not copy and len(incident.texts) >= settings.most_reports:
+        if not copy and incident.size >= settings.most_reports:
             return False
         longest = settings.lasting_hours if self._lasts(incident, record) else settings.most_hours
         if max(incident.last_at, record.at) - min(incident.first_at, record.at) > longest:
@@ -718,7 +805,9 @@ class Linker:
             w, s, e, n = incident.box
             # The diagonal of the box bounds the real width; only where it does not settle it, look at every pin.
             if _diagonal_km(min(w, lon), min(s, lat), max(e, lon), max(n, lat)) > settings.most_km:
-                return all(haversine_km(lon, lat, *pin) <= settings.most_km for pin in incident.pins)
+                return incident.past is None and all(
+                    haversine_km(lon, lat, *pin) <= settings.most_km for pin in incident.pins
+                )
         return True
 
     def _hazards_agree(self, incident: _Incident, record: _Record) -> bool:
@@ -786,6 +875,47 @@ def _km(a: _Record, b: _Record) -> float:
     return haversine_km(a.lon, a.lat, b.lon, b.lat)
 
 
+def _text(record: _Record) -> object:
+    """What makes a report another one for the size of an incident: its text at its pin."""
+    return (record.key, record.pin) if record.key else record.report_id
+
+
+def _past_of(past: Past | None, record: _Record, *, texts: int) -> Past:
+    """An incident's past with one more of its reports in it, which adds so many to its size."""
+    box, first = (past.box, past.first) if past else (None, None)
+    if isinstance(record.pin, tuple):
+        lon, lat = record.lon, record.lat
+        w, s, e, n = box or (lon, lat, lon, lat)
+        box, first = (min(w, lon), min(s, lat), max(e, lon), max(n, lat)), first or (lon, lat)
+    hazards = past.hazards if past else ()
+    if record.hazard and record.hazard not in hazards:
+        hazards += (record.hazard,)
+    return Past(
+        texts=(past.texts if past else 0) + texts,
+        first=first,
+        box=box,
+        first_at=min(past.first_at, record.at) if past else record.at,
+        last_at=max(past.last_at, record.at) if past else record.at,
+        hazards=hazards,
+    )
+
+
+def _both(one: Past | None, other: Past | None) -> Past | None:
+    """The past of two incidents that are one now."""
+    if one is None or other is None:
+        return one or other
+    boxes = [box for box in (one.box, other.box) if box is not None]
+    west, south, east, north = zip(*boxes, strict=True) if boxes else ((), (), (), ())
+    return Past(
+        texts=one.texts + other.texts,
+        first=one.first or other.first,
+        box=(min(west), min(south), max(east), max(north)) if boxes else None,
+        first_at=min(one.first_at, other.first_at),
+        last_at=max(one.last_at, other.last_at),
+        hazards=tuple(dict.fromkeys(one.hazards + other.hazards)),
+    )
+
+
 def _cell(lon: float, lat: float) -> int:
     return floor(lon / _CELL_DEG) * _ROW + floor(lat / _CELL_DEG)
 
@@ -799,3 +929,12 @@ def _post(index: dict[_K, array[int]], key: _K, number: int, most: int) -> None:
         numbers.append(number)
         if len(numbers) > 2 * most:
             del numbers[:-most]
+
+
+def _unpost(index: dict[_K, array[int]], key: _K, number: int) -> bool:
+    """Delete a list of which this report and older ones are all that is left; whether it was so."""
+    numbers = index.get(key)
+    if numbers is None or numbers[-1] > number:
+        return False
+    del index[key]
+    return True

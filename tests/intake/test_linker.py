@@ -6,6 +6,7 @@ import asyncio
 import csv
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from uuid import UUID, uuid4
@@ -316,6 +317,51 @@ async def test_a_batch_whose_commit_came_through_unheard_is_not_decided_again(cl
     assert indexes.by_operation["standing"] is index
     assert index.linker.snapshot() == await fresh_snapshot(db)
     assert len(await emitted(db, ReportLinked)) == 6
+
+
+async def test_an_index_of_the_newest_reports_holds_incidents_to_their_limits_before_and_after_a_restart(client, db):
+    told = [
+        {
+            "text": "Banjir setinggi pinggang di gang Arus Kampung Melayu, butuh perahu karet "
+            + "".join("abcdefghij"[int(digit)] for digit in f"{n:03}"),  # numbers tell places apart
+            "hazard": "flood",
+            "location": {"lon": 106.866 + n % 7 * 0.00005, "lat": -6.222 + n % 11 * 0.00005},
+        }
+        for n in range(150)
+    ]
+    for start in range(0, 150, 30):
+        indexes = Indexes(most=60)  # the worker starts anew
+        await send(client, [*apart(20), *told[start : start + 30]])
+        await link_all(db, indexes)
+        assert len(indexes.by_operation["standing"].linker.snapshot()["copies"]) <= 60
+    sizes = Counter(await incident_ids(db))
+    assert max(sizes.values()) == 60, sizes
+    last = (await incident_ids(db))[-1]
+    await client.post(f"/v1/incidents/{last}/close", json={"reason": "over"}, headers=bearer("operator"))
+    await send(client, [told[-1] | {"text": told[-1]["text"] + "a"}])
+    await link_all(db, Indexes(most=60))
+    assert (await incident_ids(db))[-1] != last
+
+
+async def test_what_happens_to_reports_that_are_no_longer_indexed_is_followed(client, db):
+    indexes = Indexes(most=5)
+    await send(client, [FLOOD, FLOOD | {"text": "Kampung Melayu banjir, perahu dibutuhkan"}, *apart(20)])
+    await link_all(db, indexes)
+    async with db.tx() as tx:
+        reports = [row["report_id"] for row in await tx.fetch("SELECT report_id FROM report ORDER BY seq")]
+    flood, same, *others = await incident_ids(db)
+    assert flood == same
+    for path, body in (
+        (f"{flood}/split", {"reports": [str(reports[1])]}),
+        (f"{others[0]}/merge", {"into": str(others[1])}),
+        (f"{flood}/link", {"report": str(reports[4])}),
+        (f"{flood}/unlink", {"report": str(reports[4])}),
+        (f"{others[-1]}/close", {}),
+    ):
+        answer = await client.post(f"/v1/incidents/{path}", json=body | {"reason": "test"}, headers=bearer("operator"))
+        assert answer.status_code == 200, answer.text
+        await link_all(db, indexes)
+    assert None not in await incident_ids(db)
 
 
 async def test_two_linkers_at_once_link_each_report_once(client, db):
