@@ -80,7 +80,14 @@ class Proxy:
 class Field:
     """A running system with the means to hurt it."""
 
-    def __init__(self, broker: str, *, env: dict[str, str] | None = None, postgres_folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        broker: str,
+        *,
+        env: dict[str, str] | None = None,
+        postgres_folder: Path | None = None,
+        brief: bool = True,
+    ) -> None:
         self.embedded = broker == "embedded"
         self.folder = scratch_folder("gotong-faults-")
         self.postgres: Postgres | None = None
@@ -95,7 +102,7 @@ class Field:
         ports = {"postgres": free_port(), "kafka": free_port()}
         self.postgres = Postgres(postgres_folder or self.folder / "postgres", say=lambda _: None)
         cache = cache_folder(ROOT / ".gotong")
-        self.kafka = Kafka(self.folder / "kafka", cache, advertised_port=ports["kafka"], brief=True)
+        self.kafka = Kafka(self.folder / "kafka", cache, advertised_port=ports["kafka"], brief=brief)
         self.ports = ports
 
     def start(self) -> None:

@@ -308,7 +308,7 @@ async def test_a_soak_with_two_of_everything_keeps_memory_and_lag_flat():
         pytest.skip("Apache Kafka needs Java and Maven")
     minutes = int(os.environ.get("GOTONG_SOAK_MINUTES", "10"))
     rng = random.Random(11)
-    with running("kafka") as field:
+    with running("kafka", brief=False) as field:
         operation, lots = await field.ground(11)
         load = field.load(operation, lots, 11, 200)
         watch = Watch(field, load.told)
