@@ -1,7 +1,8 @@
 """The live stream: watchers held by one server process, delay from commit to arrival, memory of each.
 
 One server process serves `GET /v1/stream`; this process appends events to the log and holds the watchers as plain
-sockets, each cut off once and resumed with Last-Event-ID. The ceiling, in the same run: a bare ASGI application on
+sockets on the same cores, each cut off once and resumed with Last-Event-ID. `server_cpu` and `clients_cpu` are parts of
+one core; `load_before` is what else ran on the machine. The ceiling, in the same run: a bare ASGI application on
 the same server that hands fixed bytes to as many connections, without log, filter or database.
 """
 
@@ -13,6 +14,7 @@ import json
 import os
 import platform
 import random
+import re
 import resource
 import shutil
 import socket
@@ -56,40 +58,58 @@ def filters() -> list[str]:
     return [f"{types[one]},{types[two]}" for one, two in pairs]
 
 
-class Watcher:
-    """One client: a socket, what it asked for, and what it was told when."""
+_ID = re.compile(rb"^id: (\d+)$", re.MULTILINE)
+
+
+class Watcher(asyncio.Protocol):
+    """One client: a socket, what it asked for, and what it was told when. Comes back whenever the connection ends.
+
+    It only looks for ids, because all clients share two cores with what is measured.
+    """
 
     def __init__(self, port: int, path: str, headers: dict[str, str]) -> None:
         self.port, self.path, self.headers = port, path, headers
         self.ids: list[int] = []
         self.arrived: list[float] = []
         self.opened = asyncio.Event()
-        self._cut: asyncio.StreamWriter | None = None
+        self._rest = b""
+        self._transport: asyncio.Transport | None = None
+        self._lost = asyncio.Event()
 
     async def run(self) -> None:
-        """Watch until cancelled, coming back whenever the connection ends."""
-        while True:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=2**18)
-            self._cut = writer
-            try:
-                last = {"Last-Event-ID": str(self.ids[-1])} if self.ids else {"Last-Event-ID": "0"}
-                lines = [f"GET {self.path} HTTP/1.1", "Host: x"]
-                lines += [f"{name}: {value}" for name, value in (self.headers | last).items()]
-                writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
-                async for line in reader:
-                    if line.startswith(b"id: "):
-                        self.ids.append(int(line[4:]))
-                        self.arrived.append(time.time())
-                    elif line.startswith(b":"):
-                        self.opened.set()
-            except (ConnectionError, asyncio.IncompleteReadError):
-                pass
-            finally:
-                writer.close()
+        """Watch until cancelled."""
+        try:
+            while True:
+                self._lost.clear()
+                await asyncio.get_running_loop().create_connection(lambda: self, "127.0.0.1", self.port)
+                await self._lost.wait()
+        finally:
+            self.cut()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport, self._rest = transport, b""
+        last = {"Last-Event-ID": str(self.ids[-1] if self.ids else 0)}
+        lines = [f"GET {self.path} HTTP/1.1", "Host: x"]
+        lines += [f"{name}: {value}" for name, value in (self.headers | last).items()]
+        transport.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+
+    def data_received(self, data: bytes) -> None:
+        # Whole lines only: what follows the last line break may be the beginning of an id.
+        text, _, self._rest = (self._rest + data).rpartition(b"\n")
+        now = time.time()
+        for found in _ID.finditer(text):
+            self.ids.append(int(found[1]))
+            self.arrived.append(now)
+        if not self.opened.is_set() and b"\n:" in text:
+            self.opened.set()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lost.set()
 
     def cut(self) -> None:
-        if self._cut is not None:
-            self._cut.transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
 
 
 def rss_kb(pid: int) -> int:
@@ -97,6 +117,12 @@ def rss_kb(pid: int) -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
     raise LookupError(f"no memory figure for {pid}")
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of processor that a process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Serving:
@@ -192,6 +218,8 @@ async def _ours(db: Database, dsn: str, count: int, seconds: float, rate: float)
     committed: dict[int, float] = {}
     try:
         tasks, memory_kb = await held(server, watchers)
+        load = os.getloadavg()[0]
+        server_cpu, own_cpu = cpu_s(server.process.pid), time.process_time()
         began = time.time()
         cuts = sorted((began + chance.uniform(1, max(1.5, seconds - 2)), at) for at in range(count))
         per_commit = max(1, round(rate / 10))
@@ -209,6 +237,9 @@ async def _ours(db: Database, dsn: str, count: int, seconds: float, rate: float)
         expected = await _expected(db, kinds)
         missed = await _arrived(watchers, expected, kinds)
         full_kb = rss_kb(server.process.pid)
+        took = time.time() - began
+        server_share = (cpu_s(server.process.pid) - server_cpu) / took
+        own_share = (time.process_time() - own_cpu) / took
     finally:
         for task in tasks:
             task.cancel()
@@ -231,6 +262,9 @@ async def _ours(db: Database, dsn: str, count: int, seconds: float, rate: float)
         "p50_delay_s": round(statistics.median(delays), 3),
         "p99_delay_s": round(delays[int(len(delays) * 0.99)], 3),
         "max_delay_s": round(delays[-1], 3),
+        "server_cpu": round(server_share, 2),
+        "clients_cpu": round(own_share, 2),
+        "load_before": round(load, 2),
         "memory_each_kb": round(memory_kb, 1),
         "server_memory_mb": round(full_kb / 1024, 1),
     }

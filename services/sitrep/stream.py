@@ -2,7 +2,8 @@
 
 A watcher first catches up from the log, then lives on what the reader (the tailer) hands out. Its queue is bounded: who
 reads too slowly loses the queue, not events, and catches up from the log again. Watchers with the same filter
-share the bytes of each hand-out.
+share the bytes of each hand-out, and who was cut off for a moment catches up from what was handed out last, so that a
+thousand who come back at once are no thousand queries.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ import asyncio
 import logging
 import re
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import orjson
 from fastapi import FastAPI
 
 from schemas.event import Meta
+from schemas.quarantine import RecordRedacted
 from schemas.topics import read_by
 from services.runtime import clock
 from services.runtime.cloudevents import Envelope
@@ -37,6 +40,11 @@ WINDOW = 50_000
 POLL_S = 1.0
 """How long the tailer relies on NOTIFY alone; a lost one costs at most this."""
 COMMENT_S = 15.0
+GATHER_S = 0.25
+"""How long events are gathered where very many watch."""
+RECENT = 2_000
+RECENT_BYTES = 16 * 2**20
+"""What was handed out last and is kept for those who come back: so many rows, of so many bytes in all."""
 _COMMENT = b": still here\n\n"
 _EXPIRED = b": the token has expired; come back with a new one and the last id\n\n"
 
@@ -156,7 +164,7 @@ async def page(tx: Tx, wanted: Filter, after: int, up_to: int) -> tuple[list[Row
 class Watcher:
     """One open stream."""
 
-    __slots__ = ("_behind", "_ends_at", "_last_id", "_queue", "_tailer", "_wake", "wanted")
+    __slots__ = ("_beat", "_behind", "_ends_at", "_last_id", "_queue", "_tailer", "_timer", "_waiter", "wanted")
 
     def __init__(self, tailer: Tailer, wanted: Filter, last_id: str | None, ends_at: datetime | None) -> None:
         self.wanted = wanted
@@ -164,12 +172,28 @@ class Watcher:
         self._tailer = tailer
         self._last_id = last_id
         self._queue: deque[tuple[int, bytes]] = deque()
-        self._wake = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._beat = False
         self._behind = False
 
     def wake(self) -> None:
-        """Called when the tailer ends."""
-        self._wake.set()
+        """Let it look what there is to do: called when something was handed out, and when the tailer ends."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _heartbeat(self) -> None:
+        """One timer from beat to beat, not one for each wait: with many watchers that is what costs."""
+        self._beat = True
+        self._timer = asyncio.get_running_loop().call_later(self._patience_s(), self._heartbeat)
+        self.wake()
+
+    async def _woken(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
 
     def hand(self, position: int, chunk: bytes) -> None:
         """Called by the tailer: the events up to `position` that pass the filter."""
@@ -180,7 +204,7 @@ class Watcher:
             self._queue.clear()
         else:
             self._queue.append((position, chunk))
-        self._wake.set()
+        self.wake()
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Bytes for the client, until it goes away."""
@@ -188,6 +212,7 @@ class Watcher:
         tailer = self._tailer
         try:
             await tailer.enter()
+            self._timer = asyncio.get_running_loop().call_later(self._patience_s(), self._heartbeat)
             at, reset = self._start(tailer.position)
             if reset:
                 yield b"event: reset\nid: %d\ndata: %s\n\n" % (at, orjson.dumps({"position": at}))
@@ -200,17 +225,16 @@ class Watcher:
                         yield chunk
                 while not self._behind:
                     if not self._queue:
-                        self._wake.clear()
-                        try:
-                            async with asyncio.timeout(self._patience_s()):
-                                await self._wake.wait()
-                        except TimeoutError:
-                            yield _COMMENT
+                        if not self._beat:
+                            await self._woken()
                         if not tailer.running:
                             return  # the client comes back with its Last-Event-ID and starts a new one
                         if self._expired():
                             yield _EXPIRED
                             return
+                        if self._beat:
+                            self._beat = False
+                            yield _COMMENT
                         continue
                     gathered = b""
                     while self._queue:
@@ -224,6 +248,8 @@ class Watcher:
                     if gathered:
                         yield gathered
         finally:
+            if self._timer is not None:
+                self._timer.cancel()
             tailer.leave(self)
 
     def _expired(self) -> bool:
@@ -246,9 +272,29 @@ class Watcher:
     async def _catch_up(self, after: int, up_to: int) -> AsyncIterator[tuple[bytes, int]]:
         at = after
         while at < up_to:
+            recent = self._tailer.recent(self.wanted, at, up_to)
+            if recent is not None:
+                yield recent, up_to
+                return
             async with self._tailer.reading, self._tailer.db.tx() as tx:
                 rows, at = await page(tx, self.wanted, at, up_to)
             yield b"".join(map(message, rows)), at
+
+
+class _Told:
+    """A row of the log, and the bytes in which it is told: made once, when the first filter takes it."""
+
+    __slots__ = ("_message", "row")
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+        self._message: bytes | None = None
+
+    @property
+    def message(self) -> bytes:
+        if self._message is None:
+            self._message = message(self.row)
+        return self._message
 
 
 class Tailer:
@@ -259,6 +305,8 @@ class Tailer:
         self.position = 0
         self.reading = asyncio.Semaphore(4)  # catching up must leave connections for everybody else
         self._watchers: dict[Filter, set[Watcher]] = {}
+        self._recent: deque[_Told] = deque()
+        self._recent_bytes = 0
         self._present = 0
         self._task: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
@@ -286,6 +334,28 @@ class Tailer:
         watcher._queue.clear()
         self._watchers.setdefault(watcher.wanted, set()).add(watcher)
         return self.position
+
+    def recent(self, wanted: Filter, after: int, up_to: int) -> bytes | None:
+        """What passes of the rows with `after` < position <= `up_to`; None where not all of them are kept."""
+        first = self.position - len(self._recent) + 1
+        if after + 1 < first or up_to > self.position:
+            return None
+        return b"".join(
+            told.message
+            for told in islice(self._recent, after + 1 - first, up_to + 1 - first)
+            if wanted.takes(told.row)
+        )
+
+    def _keep(self, told: Sequence[_Told]) -> None:
+        for each in told:
+            self._recent.append(each)
+            self._recent_bytes += len(each.row["data"])
+        while len(self._recent) > RECENT or self._recent_bytes > RECENT_BYTES:
+            self._recent_bytes -= len(self._recent.popleft().row["data"])
+        if any(each.row["type"] == RecordRedacted.type for each in told):
+            # What was taken away may be among them; the log knows.
+            self._recent.clear()
+            self._recent_bytes = 0
 
     def leave(self, watcher: Watcher) -> None:
         """Hand out to it no more; the last one to leave stops the reader."""
@@ -319,6 +389,8 @@ class Tailer:
                     if not self._ready.is_set():
                         async with self.db.tx() as tx:
                             self.position = await event_log.head(tx)
+                        self._recent.clear()
+                        self._recent_bytes = 0
                         self._ready.set()
                     wake.clear()
                     await self._hand_out()
@@ -327,7 +399,7 @@ class Tailer:
                         async with asyncio.timeout(POLL_S):
                             await wake.wait()
                     # Many watchers: gather a little, so that each gets one write for several events.
-                    await asyncio.sleep(min(0.25, self._present / 4000))
+                    await asyncio.sleep(min(GATHER_S, self._present / 4000))
                 except Exception as error:
                     if not is_transient(error):
                         raise
@@ -347,17 +419,14 @@ class Tailer:
             if not rows:
                 return
             last: int = rows[-1]["position"]
-            told: dict[int, bytes] = {}
+            told = [_Told(row) for row in rows]
             for wanted, watchers in self._watchers.items():
-                passing = [row for row in rows if wanted.takes(row)]
-                for row in passing:
-                    if row["position"] not in told:
-                        told[row["position"]] = message(row)
-                if passing:
-                    chunk = b"".join(told[row["position"]] for row in passing)
+                chunk = b"".join(each.message for each in told if wanted.takes(each.row))
+                if chunk:
                     for watcher in watchers:
                         watcher.hand(last, chunk)
             self.position = last
+            self._keep(told)
             if len(rows) < PAGE:
                 return
 

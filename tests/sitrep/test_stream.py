@@ -15,6 +15,7 @@ import pytest
 import uvicorn
 
 from bench.sitrep_story import SOURCE, Story, Told
+from schemas.quarantine import RecordRedacted
 from services.runtime import clock
 from services.runtime.cloudevents import timestamp
 from services.runtime.db import Database
@@ -347,3 +348,51 @@ async def test_an_area_takes_what_names_it_whether_caught_up_or_live(dsn, make_d
         async with watching(client, query, last_id=0) as late:
             caught = [int(event["id"]) for event in await late.take(len(expected))]
         assert heard == caught == expected != []
+
+
+async def test_who_comes_back_at_once_catches_up_from_memory_and_never_with_what_was_redacted(make_db, monkeypatch):
+    db = make_db("sitrep")
+    story = Story(41)
+    told = list(story.events(60))
+    tailer = stream.Tailer(db)
+    everything = stream.Filter(stream.topics_for("operator"))
+    staying = tailer.watcher(everything, None).chunks()
+    assert (await anext(staying)).startswith(b":")
+    reading = asyncio.create_task(anext(staying))
+    async with asyncio.timeout(20):
+        while not tailer._watchers:
+            await asyncio.sleep(0.01)
+
+    async def handed_out(count: int) -> None:
+        async with asyncio.timeout(20):
+            while tailer.position < count:
+                await asyncio.sleep(0.01)
+
+    async def come_back(last_id: int) -> list[int]:
+        again = tailer.watcher(everything, str(last_id)).chunks()
+        await anext(again)
+        async with asyncio.timeout(20):
+            text = await anext(again)
+        await again.aclose()
+        return [int(line[4:]) for line in text.splitlines() if line.startswith(b"id: ")]
+
+    await append(db, told)
+    await handed_out(len(told))
+    queries = []
+    page = stream.page
+
+    async def counted(*asked):
+        queries.append(asked)
+        return await page(*asked)
+
+    monkeypatch.setattr(stream, "page", counted)
+    assert await come_back(20) == list(range(21, len(told) + 1))
+    assert queries == []
+    secret = told[30]
+    redaction = RecordRedacted(quarantine_id="q-1", event_id=secret.id, reason="privacy", by="admin:x")
+    await append(db, [story.tell(redaction)])
+    await handed_out(len(told) + 1)
+    assert await come_back(20) == list(range(21, len(told) + 2))
+    assert len(queries) == 1, "what was kept in memory still held it"
+    await reading
+    await staying.aclose()
