@@ -29,6 +29,7 @@ from schemas.operations import DeclaredStatus, OperationOpened, OperationUpdated
 from schemas.reports import ReportLinked, ReportPlaced, ReportReceived, ReportRetracted, ReportUnlinked
 from schemas.responders import ResponderConfirmed, ResponderRegistered
 from schemas.sites import AgeCount, Headcount, SiteClosed, SiteCounted, SiteOpened
+from schemas.sitreps import SilenceNoticed
 from schemas.values import Damage, Location, PeopleCount, Period, Point
 from schemas.warnings import WarningArea, WarningIssued, WarningMessage
 from services.runtime.cloudevents import Envelope
@@ -417,6 +418,19 @@ class Story:
             signature="none",
             messages=1,
             by="feed:test",
+        )
+
+    def silence(self) -> Event:
+        return SilenceNoticed(
+            **self._operation(),
+            area=self.random.choice(("kemendagri:32.04", "kemendagri:32.73")),
+            name="Bandung",
+            warning_id=self.uuid(),
+            hazard="flood",
+            severity=3,
+            since=self.time,
+            expected="10-19",
+            received=self.random.choice(("0", "1-4")),
         )
 
     def operation(self) -> Event:

@@ -53,7 +53,7 @@ _ALL = (
     Topic("offers", "state", "need", "matching", ("registry", "sitrep"), "partner"),
     Topic("assignments", "state", "need", "matching", ("intake", "registry", "sitrep"), "partner"),
     Topic("ledger", "state", "need", "matching", ("intake", "sitrep"), "partner"),
-    Topic("sitreps", "fact", "operation/area", "sitrep", (), "open", partitions=1),
+    Topic("sitreps", "fact", "operation/area", "sitrep", ("intake", "sitrep"), "open", partitions=1),
     Topic("quarantine", "fact", "record", "each service", ("intake", "sitrep"), "internal", partitions=1),
 )
 

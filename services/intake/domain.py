@@ -35,6 +35,9 @@ DAMAGE = (
     "houses_heavy", "houses_moderate", "houses_light", "houses_flooded", "houses_damaged", "public_facilities_damaged",
 )  # fmt: skip
 DEFAULT_SEVERITY = 2
+ASSESSORS = 2
+"""Sent to look at an area from which too little is heard: nobody goes alone."""
+ASSESS_WITHIN = timedelta(hours=24)
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _TICKET_LENGTH = 12
 _TITLE_LENGTH = 80

@@ -21,12 +21,15 @@ from schemas.notices import NoticeFailed
 from schemas.operations import OperationClosed, OperationOpened, OperationState, OperationUpdated
 from schemas.partners import SubmissionAccepted
 from schemas.quarantine import RecordRedacted
-from services.intake import erasure, tables
+from schemas.sitreps import SilenceNoticed
+from schemas.values import STANDING
+from services.intake import domain, erasure, tables
 from services.intake.actions import LINKER_CHANNEL, Draft, Sender, draft_of, take_reports
 from services.intake.bodies import ReportIn
 from services.intake.following import answer_instead
+from services.intake.need_writes import draft_readiness
 from services.intake.redaction import forget
-from services.runtime import outbox
+from services.runtime import clock, outbox
 from services.runtime.consumer import Consumer
 from services.runtime.db import Tx
 from services.runtime.problems import faults_of
@@ -166,3 +169,25 @@ async def on_contact_erased(event: ContactErased, tx: Tx) -> None:
     """Forget what somebody wrote who was erased at the registry, and say that it is done."""
     await erasure.forget(tx, event.contact_id, event.by)
     await outbox.append(tx, [ContactForgotten(erasure_id=event.erasure_id)])
+
+
+@consumer.on(SilenceNoticed)
+async def on_silence_noticed(event: SilenceNoticed, tx: Tx) -> None:
+    """Draft somebody to go and look, where too little was heard; an operator declares it with a place to go to."""
+    now = clock.now()
+    await draft_readiness(
+        tx,
+        item=None,
+        skill="assessment",
+        quantity=domain.ASSESSORS,
+        severity=min(3, event.severity),  # nobody has asked for help: what is known goes first
+        operation=event.operation or STANDING,
+        exercise=event.exercise,
+        point=None,
+        place=event.name,
+        admin=event.area,
+        window=(now, now + domain.ASSESS_WITHIN),
+        by="intake:silence",
+        reason=f"{event.name}: {event.received} reports since {event.since:%Y-%m-%d %H:%M}Z, where {event.expected} "
+        f"were to be expected under a warning of severity {event.severity}",
+    )

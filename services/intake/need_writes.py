@@ -484,6 +484,7 @@ async def _change(tx: Tx, need: Need, change: Mapping[str, Any], *, declare: boo
 async def draft_readiness(
     tx: Tx, *, item: str | None, skill: str | None, quantity: int, severity: int, operation: str, exercise: bool,
     point: tuple[float, float] | None, place: str | None, window: tuple[datetime, datetime], by: str, reason: str,
+    admin: str | None = None,
 ) -> UUID:  # fmt: skip
     """Draft a need of no incident, for something that is only foreseen; an operator declares it or drops it."""
     now = clock.now()
@@ -492,7 +493,7 @@ async def draft_readiness(
         "need_id": uuid7(), "incident_id": None, "operation": operation, "exercise": exercise, "item": item,
         "skill": skill, "unit": needs.unit_of(item, skill), "quantity": quantity, "figure": quantity,
         "severity": severity, "status": "draft", "lon": lon, "lat": lat, "accuracy_m": None, "place": place,
-        "admin": None, "window_start": window[0], "window_end": window[1], "requires": {}, "bundle_id": None,
+        "admin": admin, "window_start": window[0], "window_end": window[1], "requires": {}, "bundle_id": None,
         "people": None, "organisation": None, "small_contact": None, "made_at": now, "declared_at": None,
         "updated_at": now, "by": by, "reason": reason, "sensitivity": None, "persons": None, "vulnerable": [],
         "site_id": None, "hazard": None,

@@ -9,11 +9,13 @@ import orjson
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
+from services.runtime import clock
 from services.runtime.auth import Caller
 from services.runtime.http import cursor_of, database, from_cursor, next_link
 from services.runtime.problems import Fault, Invalid, NotFound, responses
-from services.sitrep import asking, reporting, sources, who
+from services.sitrep import asking, reporting, silence, silence_timer, sources, who
 from services.sitrep.asking import EXACT_FOR
+from services.sitrep.document import instant
 
 router = APIRouter(tags=["sitrep"])
 
@@ -108,6 +110,29 @@ async def get_history(
             timezone=zones.get(operation or "", "Asia/Jakarta"),
         )
     return _table(request, sheet, format, hxl=hxl)
+
+
+@router.get(
+    "/v1/sitreps/silence",
+    summary="Areas under a warning: reports expected and received so far",
+    responses=responses(),
+)
+async def get_silence(request: Request, actor: Caller) -> Response:
+    """The regencies and cities under a warning in effect, the most people first, with what was to be expected of them
+    by people, severity and their usual reporting, and what came. `silent`: at most a quarter of it, and so few would
+    come by chance once in twenty times; `noticed_at`: since when everybody is told."""
+    actor.require("operator", "partner", "auditor")
+    async with database(request, "sitrep").tx() as tx:
+        noticed = await silence_timer.noticed(tx)
+        items = [
+            silence.as_item(each)
+            | {
+                "since": instant(each.since),
+                "noticed_at": instant(noticed.get((each.warning.warning_id, each.area))),
+            }
+            for each in await silence_timer.watched(tx, clock.now())
+        ]
+    return Response(orjson.dumps({"items": items}), media_type="application/json")
 
 
 def _table(request: Request, sheet: who.Sheet, form: TableFormat, *, hxl: bool) -> Response:

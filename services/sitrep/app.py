@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from services.runtime.service import Service
-from services.sitrep import checkpoints, publish
+from services.sitrep import checkpoints, publish, silence_timer
 from services.sitrep.handlers import consumer
 
 
@@ -13,4 +13,4 @@ def routes() -> APIRouter:
     return router
 
 
-service = Service("sitrep", routes=routes, consumer=consumer, loops=[publish.run, checkpoints.run])
+service = Service("sitrep", routes=routes, consumer=consumer, loops=[publish.run, checkpoints.run, silence_timer.run])

@@ -20,7 +20,7 @@ def at_level(admin: str | None, level: int) -> str | None:
     area = vocabulary.area(*vocabulary.split(admin)) if admin is not None else None
     while area is not None and area.level > level and area.parent is not None:
         area = vocabulary.area(area.scheme, area.parent.partition(":")[2] or area.parent)
-    return str(area) if area is not None else admin
+    return canonical(str(area)) if area is not None else admin
 
 
 def coarse(admin: str | None) -> str | None:

@@ -7,6 +7,7 @@ before, or from nothing. A loop of the worker keeps them up to date.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
@@ -31,7 +32,12 @@ from services.sitrep.tally import Added, Tally
 
 EVERY = 2_000
 """Positions between two checkpoints: what a report reads beyond one of them, at most."""
+FAR = 5
+"""How many times as far the log may run ahead while much comes in."""
+HOT_PER_S = 100
+"""More events a second than this are much."""
 LOOK_S = 2.0
+BREATH_S = 0.2
 
 V = TypeVar("V")
 _STREAMS = {
@@ -65,7 +71,7 @@ async def tally_at(tx: Tx, position: int, *, above: int | None = None) -> Tally:
 async def moved(tx: Tx, found: Tally, start: int, end: int) -> Tally:
     """The tally at `end` from that at `start`, which is changed: long ways in steps, so that none is large."""
     while start < end:
-        step = min(end, start + 5 * EVERY)
+        step = min(end, start + FAR * EVERY)
         await _step(tx, found, start, step)
         start = step
     return found
@@ -104,7 +110,7 @@ async def _dependents(tx: Tx, touched: dict[str, set[UUID]], before: Side, after
     was, now = await before.incidents(touched["incident"]), await after.incidents(touched["incident"])
 
     def place(view: IncidentView | None) -> Any:
-        return None if view is None else (*tally.place_of(view), view.evidence)
+        return None if view is None else (*tally.place_of(view), view.evidence, view.sensitivity is None)
 
     turned = [key for key in touched["incident"] if place(was.get(key)) != place(now.get(key))]
     if turned:
@@ -309,16 +315,34 @@ async def redacting(tx: Tx, position: int) -> None:
     await tx.execute("DELETE FROM checkpoint WHERE position >= $1", position)
 
 
-async def keep_up(db: Database) -> int:
-    """Make the next checkpoint if the log is that far; returns its position, 0 when none is due."""
+def due(last: int, head: int, *, hot: bool) -> int:
+    """The position of the next checkpoint after the `last`; 0: none is due.
+
+    While much comes in, a checkpoint waits, and then spans more at once: it costs by the subjects that changed, and a
+    report of the meantime reads a few thousand rows more. What is left out is made when it is calm (`_gap`).
+    """
+    behind = head - last
+    if hot:
+        return last + FAR * EVERY if behind >= FAR * EVERY else 0
+    return last + EVERY if behind >= EVERY else 0
+
+
+async def keep_up(db: Database, *, hot: bool = False) -> int:
+    """Make the next checkpoint if the log is that far, else one that was left out; returns its position, 0 when there
+    is nothing to make."""
     async with db.tx() as tx:
+        stand = await tx.fetchrow(
+            "SELECT (SELECT coalesce(max(position), 0) FROM log) AS head, "
+            "(SELECT coalesce(max(position), 0) FROM checkpoint WHERE rules = $1) AS last",
+            tally.RULES,
+        )
+        assert stand is not None
+        position = due(stand["last"], stand["head"], hot=hot) or (0 if hot else await _gap(tx))
+        if not position:
+            return 0
         if not await tx.fetchval("SELECT pg_try_advisory_xact_lock(hashtext('gotong.sitrep.checkpoint'))"):
             return 0
         await hold_still(tx)
-        last = await tx.fetchval("SELECT coalesce(max(position), 0) FROM checkpoint WHERE rules = $1", tally.RULES)
-        position = int(last) + EVERY
-        if position > await tx.fetchval("SELECT coalesce(max(position), 0) FROM log"):
-            return 0
         found = await tally_at(tx, position)
         await tx.execute(
             "INSERT INTO checkpoint (position, rules, tally) VALUES ($1, $2, $3) "
@@ -330,9 +354,32 @@ async def keep_up(db: Database) -> int:
     return position
 
 
+async def _gap(tx: Tx) -> int:
+    """The newest position where a checkpoint was left out; 0: none was."""
+    found = await tx.fetchval(
+        "SELECT before + $2 FROM (SELECT position, lag(position, 1, 0::bigint) OVER (ORDER BY position) AS before "
+        "FROM checkpoint WHERE rules = $1) AS c WHERE position > before + $2 ORDER BY position DESC LIMIT 1",
+        tally.RULES,
+        EVERY,
+    )
+    return int(found or 0)
+
+
 async def run(db: Database, stopping: asyncio.Event) -> None:
     """Keep the checkpoints up with the log until `stopping`."""
+    head, looked_at, more, hot = await _head(db), time.monotonic(), True, False
     while not stopping.is_set():
-        if not await keep_up(db):
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), LOOK_S)
+        # When there is more to make and little comes in, the next one follows after a breath.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), BREATH_S if more and not hot else LOOK_S)
+        before, head = head, await _head(db)
+        passed_s, looked_at = time.monotonic() - looked_at, time.monotonic()
+        hot = head - before > HOT_PER_S * passed_s
+        if more or head != before:
+            more = bool(await keep_up(db, hot=hot))
+            more = more or hot  # what was left out meanwhile is made once it is calm
+
+
+async def _head(db: Database) -> int:
+    async with db.tx() as tx:
+        return int(await tx.fetchval("SELECT coalesce(max(position), 0) FROM log"))

@@ -16,7 +16,17 @@ from schemas.values import STANDING
 from services.sitrep import tally
 from services.sitrep.areas import canonical, coarse
 from services.sitrep.bands import band
-from services.sitrep.domain import DAMAGE, EVIDENCE, PEOPLE, IncidentView, OperationView, Scope, SiteView
+from services.sitrep.domain import (
+    DAMAGE,
+    EVIDENCE,
+    PEOPLE,
+    RECENT,
+    IncidentView,
+    OperationView,
+    Scope,
+    SilenceView,
+    SiteView,
+)
 from services.sitrep.tally import Sums, Tally, name, parts
 
 TOP_INCIDENTS = tally.TOP_SURE
@@ -46,7 +56,8 @@ class Earlier:
 class Found:
     """Everything that a report says, as exact figures. `areas`: the sums of each area code (None: no code).
 
-    `since`: the report before, or a day before; `day`: 24 hours before.
+    `since`: the report before, or a day before; `day`: 24 hours before. `silences`: of these 24 hours, the newest of
+    each area.
     """
 
     position: int
@@ -57,6 +68,7 @@ class Found:
     register: Sums
     top: tuple[IncidentView, ...]
     posts: tuple[SiteView, ...]
+    silences: tuple[SilenceView, ...]
     since: Earlier
     day: Earlier
     sums: Sums = field(default_factory=dict)
@@ -85,10 +97,12 @@ def find(
     counted: Tally,
     incidents: Mapping[UUID, IncidentView],
     sites: Iterable[SiteView],
+    silences: Iterable[SilenceView],
     day: tuple[int, datetime | None, Tally],
     since: tuple[int, datetime | None, Tally],
 ) -> Found:
-    """What a report in this scope says. `incidents` holds at least those that `top_of` names, `sites` all there are."""
+    """What a report in this scope says. `incidents` holds at least those that `top_of` names, `sites` all there are,
+    `silences` those of the last day, oldest first."""
     areas: dict[str | None, list[Sums]] = {}
     for (_, _, admin), sums in counted.within(scope):
         areas.setdefault(admin, []).append(sums)
@@ -105,6 +119,14 @@ def find(
         if site.status == "open" and scope.covers(site.operation, site.exercise) and scope.holds(site.admin)
     ]
     posts.sort(key=lambda site: (-site.heads.get("people", 0), str(site.site_id)))
+    quiet = {
+        each.area: each
+        for each in silences
+        if received_at is not None
+        and each.noticed_at > received_at - RECENT
+        and scope.covers(each.operation, each.exercise)
+        and scope.holds(each.area)
+    }
     return Found(
         position=position,
         received_at=received_at,
@@ -114,6 +136,7 @@ def find(
         register=added(counted.sums.get(place, {}) for place in (tally.REGISTER if drill else tally.REGISTER[:1])),
         top=tuple(incidents[key] for key in top_of(counted, scope)),
         posts=tuple(posts[:TOP_POSTS]),
+        silences=tuple(quiet[area] for area in sorted(quiet)),
         since=_earlier(since, scope),
         day=_earlier(day, scope),
         sums=added(merged.values()),
@@ -288,6 +311,7 @@ def report(found: Found, scope: Scope, *, exact: bool, veiled: bool = False) -> 
             "people": n(found.register.get("responder_people", 0)),
             "on_assignment": n(sums.get("busy", 0)),
         },
+        "silent_areas": [_silence(each) for each in found.silences],
         "coverage": _coverage(found, n, exact=exact),
     }
     if exact:
@@ -405,11 +429,24 @@ def _coverage(found: Found, n: Callable[[int], Told], *, exact: bool) -> list[di
     return lines
 
 
+def _silence(each: SilenceView) -> dict[str, Any]:
+    return {
+        "area": each.area,
+        "hazard": each.hazard,
+        "severity": each.severity,
+        "since": instant(each.since),
+        "noticed_at": instant(each.noticed_at),
+        "expected": each.expected,
+        "received": each.received,
+    }
+
+
 def _inner(found: Found, *, veiled: bool) -> dict[str, Any]:
     """What only those who work with it are told: single incidents, posts, organisations, who says what, the map."""
     sums = found.sums
     who: dict[tuple[str, str], dict[str, int]] = {}
     cells: dict[str, dict[str, int]] = {}
+    cover: dict[str, dict[str, int]] = {}
     said: dict[str, dict[str, int]] = {}
     for key, count in sums.items():
         words = parts(key)
@@ -417,6 +454,8 @@ def _inner(found: Found, *, veiled: bool) -> dict[str, Any]:
             who.setdefault((words[1], words[2]), {})[words[3]] = count
         elif words[0] == "cell":
             cells.setdefault(words[1], {})[words[2]] = count
+        elif words[0] == "cover":
+            cover.setdefault(words[1], {})[words[2]] = count
         elif words[0] == "said":
             said.setdefault(words[1], {})[words[2]] = count
     return {
@@ -452,10 +491,21 @@ def _inner(found: Found, *, veiled: bool) -> dict[str, Any]:
             for post in found.posts
         ],
         "cells": [
-            {"cell": cell, "incidents_open": sum(counts.values()), "severity": max(int(level) for level in counts)}
+            {
+                "cell": cell,
+                "incidents_open": sum(counts.values()),
+                "severity": max(int(level) for level in counts),
+                "met": _share(cover.get(cell, {})),
+            }
             for cell, counts in sorted(cells.items())
         ],
     }
+
+
+def _share(counts: Mapping[str, int]) -> int | None:
+    """How many in a hundred of the needs there are promised in full; None: there are none."""
+    met, short = counts.get("met", 0), counts.get("short", 0)
+    return met * 100 // (met + short) if met + short else None
 
 
 def _incident(line: IncidentView, *, veiled: bool) -> dict[str, Any]:

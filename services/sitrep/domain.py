@@ -22,6 +22,7 @@ from schemas.operations import OperationState
 from schemas.reports import ReportEvent, ReportLinked, ReportPlaced, ReportReceived, ReportRetracted, ReportUnlinked
 from schemas.responders import ResponderState
 from schemas.sites import SiteState
+from schemas.sitreps import SilenceNoticed
 from schemas.vocabulary import split, to_scheme
 from schemas.warnings import WarningState
 
@@ -441,6 +442,28 @@ class WarningView:
         )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class SilenceView:
+    """An area under a warning from which too little was heard; `expected`, `received`: bands."""
+
+    noticed_at: datetime
+    operation: str | None
+    exercise: bool
+    area: str
+    hazard: str | None
+    severity: int
+    since: datetime
+    expected: str
+    received: str
+
+    @classmethod
+    def of(cls, entry: Entry, event: SilenceNoticed) -> SilenceView:
+        return cls(
+            entry.received_at, entry.operation, entry.exercise, event.area, event.hazard, event.severity, event.since,
+            event.expected, event.received,
+        )  # fmt: skip
+
+
 @dataclass(slots=True)
 class State:
     """The newest of every subject: what a prefix of the log amounts to."""
@@ -458,6 +481,7 @@ class State:
     responders: dict[UUID, ResponderView] = field(default_factory=dict)
     sites: dict[UUID, SiteView] = field(default_factory=dict)
     warnings: dict[UUID, WarningView] = field(default_factory=dict)
+    silences: list[SilenceView] = field(default_factory=list)
 
 
 def fold(entries: Iterable[Entry], state: State | None = None) -> State:
@@ -490,4 +514,6 @@ def fold(entries: Iterable[Entry], state: State | None = None) -> State:
             state.warnings[event.warning_id] = WarningView.of(entry, event)
         elif isinstance(event, OperationState):
             state.operations[event.operation] = OperationView.of(entry, event)
+        elif isinstance(event, SilenceNoticed):
+            state.silences.append(SilenceView.of(entry, event))
     return state

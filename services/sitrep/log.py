@@ -262,6 +262,18 @@ async def entries(tx: Tx, after: int, up_to: int, limit: int = PAGE) -> list[Ent
     return [entry_of(row) for row in rows]
 
 
+async def told_by(tx: Tx, topic_name: str, after: int, up_to: int) -> list[Entry]:
+    """The rows of one topic, of which there are few, with `after` < position <= `up_to`, oldest first."""
+    rows = await tx.fetch(
+        "SELECT position, received_at, type, time, sequence, operation, exercise, superseded, data FROM log "
+        "WHERE topic = $1 AND position > $2 AND position <= $3 ORDER BY topic, position",
+        topic_name,
+        after,
+        up_to,
+    )
+    return [entry_of(row) for row in rows]
+
+
 async def rebuild(db: Database) -> int:
     """Make the read models again from the log beside the live ones, then switch over; returns the position they
     stand at.

@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
+from schemas.sitreps import SilenceNoticed
 from services.runtime.db import Tx
-from services.sitrep import checkpoints, domain, tally
+from services.sitrep import checkpoints, domain, log, tally
 from services.sitrep.checkpoints import view_of, views_at
 from services.sitrep.document import Found, find, report, top_of
-from services.sitrep.domain import IncidentView, OperationView, Scope, SiteView
+from services.sitrep.domain import IncidentView, OperationView, Scope, SilenceView, SiteView
 from services.sitrep.render import csvdoc, html, jsondoc, markdown
 
 Format = Literal["md", "html", "json", "csv"]
@@ -57,6 +58,7 @@ async def found_at(tx: Tx, position: int, scope: Scope, since: int | None = None
         counted=counted,
         incidents=await views_at(tx, "incident", IncidentView, wanted, position),
         sites=await sites_at(tx, position),
+        silences=await silences_at(tx, position, day),
         day=(day, await _received(tx, day), then[day]),
         since=(since, await _received(tx, since), then[since]),
     )
@@ -106,6 +108,15 @@ async def sites_at(tx: Tx, position: int) -> list[SiteView]:
     return [view_of(SiteView, row) for row in rows]
 
 
+async def silences_at(tx: Tx, position: int, after: int) -> list[SilenceView]:
+    """What was noticed between these positions, oldest first."""
+    found = []
+    for entry in await log.told_by(tx, SilenceNoticed.topic, after, position):
+        if isinstance(entry.event, SilenceNoticed):
+            found.append(SilenceView.of(entry, entry.event))
+    return found
+
+
 def found_in(
     state: domain.State,
     scope: Scope,
@@ -125,6 +136,7 @@ def found_in(
         counted=counted,
         incidents=incidents,
         sites=state.sites.values(),
+        silences=state.silences,
         day=(day.position, day.received_at, tally.whole(day)),
         since=(since.position, since.received_at, tally.whole(since)),
     )

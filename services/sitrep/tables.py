@@ -330,6 +330,17 @@ class Checkpoint(SQLModel, table=True):
     tally: bytes
 
 
+class Silence(SQLModel, table=True):
+    """An area under a warning from which too little was heard, and when that was told."""
+
+    __tablename__: ClassVar[str] = "silence"
+    __table_args__ = _SCHEMA
+
+    warning_id: UUID = Field(primary_key=True)
+    area: str = _key(Text)
+    noticed_at: datetime = _instant()
+
+
 class Published(SQLModel, table=True):
     """A report as it was published, in bytes."""
 

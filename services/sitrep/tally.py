@@ -32,7 +32,7 @@ from services.sitrep.domain import (
     State,
 )
 
-RULES = 1
+RULES = 2
 """Counts up whenever a rule here changes: checkpoints made by other rules are made again."""
 OLD_H = 96
 """Hours after which what waits is no longer told apart by its age; longer than the longest target."""
@@ -285,6 +285,11 @@ def of_need(
         sums[name("need", kind, code, thing.unit, f"by_{evidence}")] = amounts["needed"]
     if amounts["gap"]:
         sums[_waits(f"need{thing.severity}", need.starts_at if need else None, now)] = 1
+    if amounts["needed"] and need is not None and need.lon is not None and need.lat is not None:
+        hidden = need.sensitivity is not None or (incident is not None and incident.sensitivity is not None)
+        if not hidden:
+            cell = h3.latlng_to_cell(need.lat, need.lon, CELL_RESOLUTION)
+            sums[name("cover", cell, "short" if amounts["gap"] else "met")] = 1
     return place, sums
 
 

@@ -123,17 +123,25 @@ def told(found: Found, scope: Scope) -> bytes:
 async def test_the_read_models_give_the_same_bytes_as_the_fold_of_the_log_at_any_position(make_db, monkeypatch):
     """With and without checkpoints, which may have been made at any time."""
     db = make_db("sitrep")
-    monkeypatch.setattr(checkpoints, "EVERY", 90)
-    story = shuffled(list(Story(5).events(700)), 5)
+    monkeypatch.setattr(checkpoints, "EVERY", 50)
+    telling = Story(5)
+    events = list(telling.events(700))
+    for at in (650, 500, 350, 100):
+        events.insert(at, telling.tell(telling.silence()))
+    story = shuffled(events, 5)
     for at in range(0, len(story), 100):
         await append(db, story[at : at + 100])
         clock.shift(timedelta(hours=5))
-        if at in (300, 500):
+        if at in (300, 400):  # much comes in: one far apart, and no other
+            assert await checkpoints.keep_up(db, hot=True) == (250 if at == 300 else 0)
+        if at == 500:
             while await checkpoints.keep_up(db):
                 pass
     async with db.tx() as tx:
         head = await log.head(tx)
-        assert await tx.fetchval("SELECT count(*) FROM checkpoint") > 3
+        kept = [row["position"] for row in await tx.fetch("SELECT position FROM checkpoint ORDER BY position")]
+    assert len(kept) >= 10
+    assert kept == list(range(50, kept[-1] + 1, 50)), "what was left out has been made"
     for position in [*sorted(random.Random(5).sample(range(1, head), 12)), head]:
         state, day = await folded(db, position), await state_a_day_before(db, position)
         for scope in SCOPES:

@@ -187,11 +187,13 @@ class _Html:
                 f"{cell['incidents_open']} {word('incidents_open', self.lang).lower()}, "
                 f"{word(str(cell['severity']), self.lang)}{met}"
             )
-            ring_class = ' class="met"' if share == 100 else ""
+            ring_class = "" if share is None else ' class="met"' if share == 100 else ' class="short"'
             out.append(
                 f'<polygon{ring_class} points="{points}" fill="{_SEVERITY[cell["severity"]]}"><title>{told}</title>'
                 f'</polygon><text x="{x(lon)}" y="{y(lat)}">{cell["incidents_open"]}</text>'
             )
+            if share is not None:
+                out.append(f'<text class="share" x="{x(lon)}" y="{y(lat)}" dy="11">{share} %</text>')
         out.append("</svg>")
         key = "".join(
             f'<span><i style="background:{colour}"></i>{escape(word(str(level), self.lang))}</span>'

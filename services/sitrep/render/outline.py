@@ -542,6 +542,24 @@ class _Writer:
         yield Note((f"{w('not_heard')}:", *(() if silent else (w("all_heard"),))))
         if silent:
             yield Bullets(tuple(silent))
+        if report["silent_areas"]:
+            yield Table(
+                (w("area"), w("hazard"), w("severity"), w("since"), w("expected_reports"), w("received_reports")),
+                tuple(
+                    (
+                        self.area(line["area"]),
+                        self.hazard(line["hazard"] or "other"),
+                        w(str(line["severity"])),
+                        self.when(line["since"]),
+                        Figure(line["expected"]),
+                        Figure(line["received"]),
+                    )
+                    for line in report["silent_areas"][: self.most]
+                ),
+                4,
+                title=w("silent_areas"),
+                left_out=max(0, len(report["silent_areas"]) - self.most),
+            )
         coverage = [line for line in report["coverage"] if line["needs"] not in (0, "0")]
         if coverage:
             yield Table(

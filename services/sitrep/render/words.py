@@ -151,8 +151,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "first_report": ("Belum ada laporan sebelumnya untuk dibandingkan.", "There is no earlier report to compare with."),
     "map": ("Peta kejadian terbuka", "Map of open incidents"),
     "map_about": (
-        "Tiap segi enam sekitar 36 km²; angkanya jumlah kejadian terbuka, warnanya tingkat tertinggi.",
-        "Each hexagon is about 36 km²; its number counts open incidents, its colour is the highest severity.",
+        "Tiap segi enam sekitar 36 km²; angkanya jumlah kejadian terbuka, warnanya tingkat tertinggi. Persen: "
+        "kebutuhan di sana yang terjanji penuh; tepi hijau: semuanya, tepi tebal hitam: masih ada yang kurang.",
+        "Each hexagon is about 36 km²; its number counts open incidents, its colour is the highest severity. Per cent: "
+        "needs there that are promised in full; a green edge: all of them, a thick black one: something is lacking.",
     ),
     "side_by_side": ("Angka menurut sumber, di mana berbeda", "Figures by source, where they differ"),
     "said_official": ("pemerintah", "government"),
@@ -214,6 +216,13 @@ WORDS: dict[str, tuple[str, str]] = {
         "assignments overdue, the dispatcher has to act",
     ),
     "overdue_of": ("penugasan tanpa kabar", "assignments without word"),
+    "silent_areas": (
+        "Wilayah senyap: peringatan berlaku, laporan jauh di bawah perkiraan",
+        "Silent areas: under a warning, far fewer reports than expected",
+    ),
+    "since": ("Sejak", "Since"),
+    "expected_reports": ("Laporan diperkirakan", "Reports expected"),
+    "received_reports": ("Laporan diterima", "Reports received"),
     "coverage": ("Cakupan menurut wilayah", "Coverage by area"),
     "incidents_open": ("Kejadian terbuka", "Open incidents"),
     "needs": ("Kebutuhan", "Needs"),
