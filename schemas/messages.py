@@ -29,7 +29,8 @@ class MessageEvent(Event):
 class MessageReceived(MessageEvent):
     """Somebody wrote to us. `intent` is `unsure` where it could be read in two ways; nothing may be accepted on it.
 
-    `quantity`: the number said with a yes or a receipt. `channel`: how they wrote, and are to be answered.
+    `quantity`: the number said with a yes or a receipt. `channel`: how they wrote, and are to be answered. `resumed`:
+    after a STOP they want to get messages again.
     """
 
     type: ClassVar = "gotong.message.received.v1"
@@ -39,6 +40,7 @@ class MessageReceived(MessageEvent):
     quantity: Quantity | None = None
     codes: tuple[MessageCode, ...] = ()
     language: str | None = None
+    resumed: bool = False
     received_at: AwareDatetime
     sent_at: AwareDatetime | None = None
 
@@ -50,6 +52,22 @@ class MessageReplied(MessageEvent):
 
     channel: Literal["sms", "whatsapp"]
     templates: tuple[str, ...]
+
+
+class ContactTold(Event):
+    """Intake sent somebody a notice of its own accord, which counts for what one person is sent in a day.
+
+    Producer: intake.
+    """
+
+    type: ClassVar = "gotong.contact.told.v1"
+    topic: ClassVar = "gotong.messages.v1"
+    key: ClassVar = "contact_id"
+    subject: ClassVar = "notice_id"
+
+    contact_id: str
+    notice_id: UUID
+    urgent: bool = False
 
 
 class ReceiptNoted(Event):

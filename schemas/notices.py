@@ -36,6 +36,7 @@ class NoticeSent(NoticeEvent):
     type: ClassVar = "gotong.notice.sent.v1"
 
     delivered: bool = False
+    urgent: bool = False
 
 
 class NoticeFailed(NoticeEvent):

@@ -45,7 +45,7 @@ class Unclear(Exception):
 @dataclass(frozen=True, slots=True)
 class Letter:
     """One message as it leaves. `key`: the same at every try, for providers that know a repeat by it. `to` is not
-    shown when this is printed."""
+    shown when this is printed. `first`: it is no answer to what they just wrote; `parts`: see `templates.parts`."""
 
     key: UUID
     channel: str
@@ -54,6 +54,8 @@ class Letter:
     contact: str
     template: str
     language: str
+    first: bool = False
+    parts: tuple[str, ...] = field(default=(), repr=False)
 
 
 class Adapter(Protocol):
@@ -170,7 +172,8 @@ class Twilio:
 
 class WhatsApp:
     """The Cloud API. Our key comes back in each status as `biz_opaque_callback_data`. Outside the 24 hours after the
-    person's own last message it refuses free text (code 131047)."""
+    person's own last message it refuses free text (code 131047), so what we say first goes by a template that the
+    provider has approved, where the settings name one: inside the 24 hours that is allowed as well."""
 
     def __init__(self, client: httpx.AsyncClient, settings: ChannelSettings) -> None:
         self._client = client
@@ -178,6 +181,18 @@ class WhatsApp:
 
     async def send(self, letter: Letter) -> str:
         s = self._settings
+        said: dict[str, object] = {"type": "text", "text": {"preview_url": False, "body": letter.text}}
+        named = s.whatsapp_templates.get(letter.template)
+        if letter.first and named is not None:
+            words = [{"type": "text", "text": part} for part in letter.parts]
+            said = {
+                "type": "template",
+                "template": {
+                    "name": named,
+                    "language": {"code": letter.language},
+                    "components": [{"type": "body", "parameters": words}],
+                },
+            }
         answer = await _post(
             self._client,
             f"{s.whatsapp_url.rstrip('/')}/{s.whatsapp_phone_id}/messages",
@@ -185,8 +200,7 @@ class WhatsApp:
                 "messaging_product": "whatsapp",
                 "recipient_type": "individual",
                 "to": letter.to.lstrip("+"),
-                "type": "text",
-                "text": {"preview_url": False, "body": letter.text},
+                **said,
                 "biz_opaque_callback_data": str(letter.key),
             },
             headers={"Authorization": f"Bearer {s.whatsapp_token.get_secret_value()}"},

@@ -79,6 +79,7 @@ class Change:
     operation: str | None
     exercise: bool
     reply_to: UUID | None
+    urgent: bool
 
 
 Tell = Callable[[Tx, Sequence[Change]], Awaitable[None]]
@@ -184,8 +185,22 @@ async def _stopped(tx: Tx, contacts: Sequence[str]) -> set[str]:
 
 async def forget(tx: Tx, contact: str) -> None:
     """Take away what is kept of messages to a person who is erased. Their key goes with the vault."""
+    await tx.execute("DELETE FROM outbound_elsewhere WHERE contact = $1", contact)
     await tx.execute("DELETE FROM outbound WHERE contact = $1", contact)
     await tx.execute("DELETE FROM outbound_stop WHERE contact = $1", contact)
+
+
+async def note_elsewhere(tx: Tx, notice_id: UUID, contact: str, at: datetime, *, urgent: bool) -> None:
+    """Count a notice that another service has sent to this contact: the day's cap is one for both."""
+    await tx.execute(
+        "INSERT INTO outbound_elsewhere (notice_id, contact, urgent, at) VALUES ($1, $2, $3, $4) "
+        "ON CONFLICT DO NOTHING",
+        notice_id,
+        contact,
+        urgent,
+        at,
+    )
+    await tx.execute("DELETE FROM outbound_elsewhere WHERE contact = $1 AND at < $2", contact, at - timedelta(days=2))
 
 
 # Receipts
@@ -380,12 +395,16 @@ class Sender:
             row["template"], row["language"], opened["values"], exercise=row["exercise"], doubled=doubled
         )
         letter = Letter(
-            row["outbound_id"], row["channel"], opened["to"], text, row["contact"], row["template"], row["language"]
-        )
+            row["outbound_id"], row["channel"], opened["to"], text, row["contact"], row["template"], row["language"],
+            first=row["kind"] != "reply",
+            parts=templates.parts(
+                row["template"], row["language"], opened["values"], exercise=row["exercise"], doubled=doubled
+            ),
+        )  # fmt: skip
         return _Claim(letter, row["tries"] + 1, doubled)
 
     async def _sent_today(self, tx: Tx, rows: Sequence[Row], now: datetime) -> dict[tuple[str, bool], int]:
-        """How many notices each of these people were sent since their midnight."""
+        """How many notices each of these people were sent since their midnight, by this service or another."""
         since = {
             row["contact"]: rules.day_begins(now, ZoneInfo(row["zone"] or self.settings.zone))
             for row in rows
@@ -394,8 +413,10 @@ class Sender:
         if not since:
             return {}
         counts = await tx.fetch(
-            "SELECT contact, urgent, count(*) AS n FROM outbound JOIN unnest($1::text[], $2::timestamptz[]) "
-            "AS t(contact, since) USING (contact) WHERE kind = 'notice' AND first_tried_at >= since "
+            "SELECT contact, urgent, count(*) AS n FROM ("
+            "SELECT contact, urgent, first_tried_at AS at FROM outbound WHERE kind = 'notice' "
+            "UNION ALL SELECT contact, urgent, at FROM outbound_elsewhere) AS sent "
+            "JOIN unnest($1::text[], $2::timestamptz[]) AS t(contact, since) USING (contact) WHERE at >= since "
             "GROUP BY contact, urgent",
             list(since),
             list(since.values()),

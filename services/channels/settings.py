@@ -46,6 +46,9 @@ class ChannelSettings(BaseSettings):
     whatsapp_url: str = "https://graph.facebook.com/v21.0"
     whatsapp_phone_id: str = ""
     whatsapp_token: SecretStr = SecretStr("")
+    whatsapp_templates: dict[str, str] = Field(default_factory=dict)
+    """Which approved template carries what we say first, by the name of ours, as JSON: `{"offer": "gotong_offer"}`. Its
+    {{1}} is the mark (LATIHAN; `Gotong.` where there is none), the others the values in the order of our text."""
     rapidpro_url: str = ""
     rapidpro_token: SecretStr = SecretStr("")
     smtp_host: str = ""

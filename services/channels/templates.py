@@ -33,6 +33,17 @@ def values_of(name: str, language: str) -> frozenset[str]:
     return frozenset(field for _, field, _, _ in Formatter().parse(_texts()[name][language]) if field)
 
 
+def parts(
+    name: str, language: str | None, values: Mapping[str, Any], *, exercise: bool = False, doubled: bool = False
+) -> tuple[str, ...]:
+    """The same for a provider that has the text itself: its marks (or who writes, where it has none), then its values
+    in the order in which our text names them."""
+    chosen = language_of(language)
+    marks = [_texts()[mark][chosen] for mark, wanted in (("exercise", exercise), ("doubled", doubled)) if wanted]
+    named = [field for _, field, _, _ in Formatter().parse(_texts()[name][chosen]) if field]
+    return (" ".join(marks) or "Gotong.", *(str(values[field]).strip() or "-" for field in named))
+
+
 def render(
     name: str,
     language: str | None,

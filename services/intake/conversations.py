@@ -124,6 +124,7 @@ class _Turn:
     reading: NeedsReading
     said: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     report_id: UUID | None = None
+    resumed: bool = False
 
     def say(self, template: str, **values: Any) -> None:
         self.said.append((template, values))
@@ -173,6 +174,7 @@ async def take_inbound(tx: Tx, inbound: Inbound) -> list[Reply]:
             quantity=read.quantity,
             codes=read.codes[:5],
             language=language,
+            resumed=turn.resumed,
             received_at=inbound.received_at,
             sent_at=inbound.sent_at,
         )
@@ -236,6 +238,7 @@ async def _answer(tx: Tx, turn: _Turn, talk: Row) -> None:
         return
     if turn.text.strip().lower().strip(".!") in _START:
         await outbound.resume(tx, turn.contact)
+        turn.resumed = True
         turn.say("started")
         return
     danger = in_danger(turn.reading)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from schemas.messages import ReceiptNoted
-from schemas.notices import NoticeFailed
+from schemas.messages import ContactTold, ReceiptNoted
+from schemas.notices import NoticeFailed, NoticeSent
 from services.channels import outbound
-from services.channels.outbound import Message, Receipt
+from services.channels.outbound import Change, Message, Receipt
 from services.intake.triage import report_severity
 from services.runtime import clock, outbox, vault
 from services.runtime.db import Database, Row, Tx, from_json
@@ -25,7 +26,29 @@ NO_ADDRESS = "no address"
 
 async def run(db: Database, stopping: asyncio.Event) -> None:
     """Send intake's messages."""
-    await outbound.run(db, stopping)
+    await outbound.run(db, stopping, tell)
+
+
+async def tell(tx: Tx, changes: Sequence[Change]) -> None:
+    """Say of each notice that went out that it did, so that the registry counts it for the person's day."""
+    await outbox.append(
+        tx,
+        [
+            ContactTold(
+                contact_id=change.contact, notice_id=change.outbound_id, urgent=change.urgent,
+                operation=change.operation, exercise=change.exercise,
+            )
+            for change in changes
+            if change.kind == "notice" and change.state == "sent"
+        ],
+    )  # fmt: skip
+
+
+async def count_notices(tx: Tx, events: Sequence[NoticeSent]) -> None:
+    """Count the registry's notices to a person with ours; what answers them is not counted."""
+    for event in events:
+        if event.reply_to is None:
+            await outbound.note_elsewhere(tx, event.notice_id, event.contact_id, event.meta.time, urgent=event.urgent)
 
 
 async def follow(db: Database, stopping: asyncio.Event) -> None:

@@ -17,7 +17,7 @@ from schemas.assignments import (
 )
 from schemas.erasures import ContactErased, ContactForgotten
 from schemas.ledger import LedgerChanged
-from schemas.notices import NoticeFailed
+from schemas.notices import NoticeFailed, NoticeSent
 from schemas.operations import OperationClosed, OperationOpened, OperationState, OperationUpdated
 from schemas.partners import SubmissionAccepted
 from schemas.quarantine import RecordRedacted
@@ -26,7 +26,7 @@ from schemas.values import STANDING
 from services.intake import domain, erasure, tables
 from services.intake.actions import LINKER_CHANNEL, Draft, Sender, draft_of, take_reports
 from services.intake.bodies import ReportIn
-from services.intake.following import answer_instead
+from services.intake.following import answer_instead, count_notices
 from services.intake.need_writes import draft_readiness
 from services.intake.redaction import forget
 from services.runtime import clock, outbox
@@ -164,13 +164,6 @@ async def on_notice_failed(event: NoticeFailed, tx: Tx) -> None:
     await answer_instead(tx, event)
 
 
-@consumer.on(ContactErased)
-async def on_contact_erased(event: ContactErased, tx: Tx) -> None:
-    """Forget what somebody wrote who was erased at the registry, and say that it is done."""
-    await erasure.forget(tx, event.contact_id, event.by)
-    await outbox.append(tx, [ContactForgotten(erasure_id=event.erasure_id)])
-
-
 @consumer.on(SilenceNoticed)
 async def on_silence_noticed(event: SilenceNoticed, tx: Tx) -> None:
     """Draft somebody to go and look, where too little was heard; an operator declares it with a place to go to."""
@@ -191,3 +184,16 @@ async def on_silence_noticed(event: SilenceNoticed, tx: Tx) -> None:
         reason=f"{event.name}: {event.received} reports since {event.since:%Y-%m-%d %H:%M}Z, where {event.expected} "
         f"were to be expected under a warning of severity {event.severity}",
     )
+
+
+@consumer.on_batch(NoticeSent)
+async def on_notices_sent(events: Sequence[NoticeSent], tx: Tx) -> None:
+    """Count the registry's notices to a person with ours."""
+    await count_notices(tx, events)
+
+
+@consumer.on(ContactErased)
+async def on_contact_erased(event: ContactErased, tx: Tx) -> None:
+    """Forget what somebody wrote who was erased at the registry, and say that it is done."""
+    await erasure.forget(tx, event.contact_id, event.by)
+    await outbox.append(tx, [ContactForgotten(erasure_id=event.erasure_id)])

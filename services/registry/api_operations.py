@@ -9,7 +9,9 @@ from fastapi.responses import Response
 
 from schemas import vocabulary
 from schemas.values import OperationId
+from services.registry import duty
 from services.registry.bodies import (
+    DutyOrder,
     OperationChange,
     OperationOrder,
     OrganisationChange,
@@ -25,7 +27,7 @@ from services.runtime.cloudevents import timestamp
 from services.runtime.db import Row, Tx, from_json
 from services.runtime.http import body_of, database, from_cursor, idempotency_key, parse, write_once
 from services.runtime.openapi import takes
-from services.runtime.problems import Conflict, Fault, NotFound, responses
+from services.runtime.problems import Conflict, Fault, Invalid, NotFound, responses
 
 router = APIRouter()
 
@@ -226,6 +228,25 @@ async def patch_organisation(request: Request, actor: Caller, organisation: Slug
 
     key = idempotency_key(request, actor)
     what = f"PATCH /v1/organisations/{organisation}"
+    return await write_once(database(request, "registry"), actor, key, body, what, work)
+
+
+@router.put(
+    "/organisations/{organisation}/duty", responses=responses(NotFound, Invalid), openapi_extra=takes(DutyOrder)
+)
+async def put_duty(request: Request, actor: Caller, organisation: Slug) -> Response:
+    """Set the number to which an organisation's questions about its stock are sent, by an operator or by itself. It is
+    shown to nobody."""
+    actor.require("operator", "partner")
+    body = await body_of(request)
+    order = parse(body, DutyOrder)
+
+    async def work(tx: Tx) -> tuple[int, Any]:
+        await duty.put(tx, actor, organisation, order)
+        return 200, {"organisation": organisation, "duty": order.phone is not None}
+
+    key = idempotency_key(request, actor)
+    what = f"PUT /v1/organisations/{organisation}/duty"
     return await write_once(database(request, "registry"), actor, key, body, what, work)
 
 

@@ -223,6 +223,14 @@ class OrganisationOrder(Order):
     may_verify: MayVerify = None
 
 
+class DutyOrder(Order):
+    """The number at which an organisation is asked about its stock; null: none any more. It is kept sealed."""
+
+    phone: Phone | None
+    channel: Literal["sms", "whatsapp"] = "sms"
+    language: Language | None = None
+
+
 class OrganisationChange(Change):
     name: Title = ""
     kind: Word = ""

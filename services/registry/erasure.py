@@ -49,6 +49,7 @@ async def forget(tx: Tx, row: Row, by: str) -> None:
     await tx.execute("UPDATE site SET manager = NULL WHERE manager = $1", responder_id)
     if before.contact_id:
         await tx.execute("DELETE FROM known_as WHERE key = $1", before.contact_id)
+        await tx.execute("DELETE FROM duty WHERE contact = $1", before.contact_id)
         await outbound.forget(tx, before.contact_id)
     now = clock.now()
     await tx.execute(

@@ -9,11 +9,11 @@ from uuid import UUID
 from schemas.answers import AnswerGiven
 from schemas.assignments import AssignmentConfirmed
 from schemas.erasures import ContactForgotten
-from schemas.messages import MessageReceived, ReceiptNoted
+from schemas.messages import ContactTold, MessageReceived, ReceiptNoted
 from schemas.offers import OfferAccepted, OfferDeclined, OfferExpired, OfferMade, OfferState, OfferWithdrawn
 from services.channels import outbound
 from services.channels.outbound import Message
-from services.registry import answers, erasure, growth, notices
+from services.registry import answers, duty, erasure, growth, notices
 from services.runtime import outbox
 from services.runtime.consumer import Consumer
 from services.runtime.db import Tx
@@ -29,8 +29,10 @@ _KEPT_ANSWERS = 20
 
 @consumer.on_batch(OfferMade, OfferAccepted, OfferDeclined, OfferExpired, OfferWithdrawn)
 async def on_offers(events: Sequence[OfferState], tx: Tx) -> None:
-    """Keep the offers to responders, and write to those whom they ask. An offer of stock asks an organisation, which
-    reads its own topic."""
+    """Keep the offers to responders, and write to those whom they ask; and to the holders of stock, who answer on the
+    board or read their own topic."""
+    if lots := [event for event in events if event.lot_id is not None]:
+        await duty.tell(tx, lots)
     steps: dict[UUID, list[OfferState]] = {}
     for event in events:
         if event.responder_id is not None:
@@ -151,6 +153,9 @@ async def on_message_received(event: MessageReceived, tx: Tx) -> None:
     if event.intent == "stop":
         await outbound.stop(tx, event.contact_id)
         return
+    if event.resumed:
+        await outbound.resume(tx, event.contact_id)
+        return
     if event.intent not in ("yes", "no"):
         return
     accepted = event.intent == "yes"
@@ -210,6 +215,12 @@ async def _ask_back(tx: Tx, event: MessageReceived, verdict: answers.Verdict, of
 async def on_receipt_noted(event: ReceiptNoted, tx: Tx) -> None:
     """Note what a provider said of a message of ours."""
     await notices.note_receipt(tx, event)
+
+
+@consumer.on(ContactTold)
+async def on_contact_told(event: ContactTold, tx: Tx) -> None:
+    """Count intake's notices to a person with ours."""
+    await outbound.note_elsewhere(tx, event.notice_id, event.contact_id, event.meta.time, urgent=event.urgent)
 
 
 @consumer.on(ContactForgotten)

@@ -60,7 +60,7 @@ async def tell(tx: Tx, changes: Sequence[Change]) -> None:
             "reply_to": change.reply_to,
         }
         if change.state in ("sent", "delivered"):
-            told.append(NoticeSent(**fields, delivered=change.state == "delivered"))
+            told.append(NoticeSent(**fields, delivered=change.state == "delivered", urgent=change.urgent))
         else:
             told.append(NoticeFailed(**fields, reason=change.reason or change.state))
     await events_out.append(tx, told)
@@ -68,7 +68,7 @@ async def tell(tx: Tx, changes: Sequence[Change]) -> None:
 
 def _about(words: str) -> UUID | None:
     kind, _, rest = words.partition(":")
-    return UUID(rest[:36]) if kind == "offer" else None
+    return UUID(rest[:36]) if kind in ("offer", "lot-offer") else None
 
 
 async def note_receipt(tx: Tx, event: ReceiptNoted) -> None:

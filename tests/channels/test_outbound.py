@@ -416,6 +416,27 @@ async def test_nobody_gets_more_notices_in_a_day_than_the_cap(db, sender, settin
     assert {row["about"]: row["state"] for row in await rows(db)}["tomorrow"] == "sent"
 
 
+async def test_what_another_service_sent_counts_for_the_same_day(db, sender, settings, gateway):
+    settings.day_cap, settings.urgent_day_cap = 3, 2
+    clock.shift(datetime(2026, 11, 24, 3, tzinfo=UTC) - clock.now())
+    one, hours = uuid4(), timedelta(hours=1)
+    async with db.tx() as tx:
+        for notice, at, urgent in (
+            (one, clock.now(), False), (one, clock.now(), False), (uuid4(), clock.now() - hours, False),
+            (uuid4(), clock.now() - 20 * hours, False), (uuid4(), clock.now(), True),
+        ):  # fmt: skip
+            await outbound.note_elsewhere(tx, notice, CONTACT, at, urgent=urgent)
+    await put(db, *(message(f"n{n}") for n in range(3)), *(message(f"u{n}", urgent=True) for n in range(3)))
+    await sender.round()
+    sent = [row["about"][0] for row in await rows(db) if row["state"] == "sent"]
+    assert sorted(sent) == ["n", "u"]
+    async with db.tx() as tx:
+        await outbound.note_elsewhere(tx, uuid4(), CONTACT, clock.now() + 60 * hours, urgent=False)
+        assert await tx.fetchval("SELECT count(*) FROM outbound_elsewhere") == 1
+        await outbound.forget(tx, CONTACT)
+        assert await tx.fetchval("SELECT count(*) FROM outbound_elsewhere") == 0
+
+
 async def test_stop_ends_notices_and_answers_still_come(db, sender, gateway):
     await put(db, message("before"))
     async with db.tx() as tx:
@@ -574,3 +595,41 @@ async def test_the_loop_sends_what_is_written_down_while_it_runs_and_ends_when_t
             await asyncio.sleep(0.02)
     stopping.set()
     await asyncio.wait_for(going, 60)
+
+
+OFFER = {
+    "quantity": 2, "what": "perahu", "where": " sekitar 3 km dari Anda", "when": "24/11 09.00 - 12.00 WIB", "code": "K7QM",
+    "until": "24/11 08.30 WIB",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({}, ["Gotong.", "2", "perahu", "sekitar 3 km dari Anda", OFFER["when"], "K7QM", "K7QM", OFFER["until"]]),
+        ({"exercise": True, "language": "en"}, ["LATIHAN (drill).", "2", "perahu"]),
+        ({"kind": "reply"}, None),  # they have just written: free text may be sent
+        ({"template": "placed", "values": {"ticket": "T1"}}, None),  # no template was approved for it
+    ],
+)
+async def test_what_we_say_first_goes_by_an_approved_template_where_one_is_named(db, gateway, told, changes, parts):
+    settings = ChannelSettings(
+        whatsapp="whatsapp", whatsapp_url=gateway.url, whatsapp_phone_id="77", whatsapp_token="t", quiet_from=0,
+        quiet_until=0, whatsapp_templates={"offer": "gotong_offer"}, lease_seconds=600,
+    )  # type: ignore[arg-type]  # fmt: skip
+    async with httpx.AsyncClient(timeout=120, trust_env=False) as client:
+        await put(db, message(**{"template": "offer", "values": OFFER, "channel": "whatsapp"} | changes))
+        await Sender(db, settings, client, told).round()
+    sent = gateway.taken[0].json
+    if parts is None:
+        assert (sent["type"], "template" in sent, bool(sent["text"]["body"])) == ("text", False, True)
+        return
+    assert (sent["type"], sent["template"]["name"], "text" in sent) == ("template", "gotong_offer", False)
+    assert sent["template"]["language"] == {"code": changes.get("language", "id")}
+    (body,) = sent["template"]["components"]
+    assert [word["text"] for word in body["parameters"]][: len(parts)] == parts
+
+
+def test_approved_templates_are_named_by_a_variable(monkeypatch):
+    monkeypatch.setenv("GOTONG_CHANNELS_WHATSAPP_TEMPLATES", '{"offer": "gotong_offer"}')
+    assert ChannelSettings().whatsapp_templates == {"offer": "gotong_offer"}

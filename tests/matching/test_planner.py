@@ -388,7 +388,7 @@ async def test_policy_weights_by_setting_let_many_lesser_units_outweigh_a_graver
 
 
 async def test_after_a_day_of_work_nobody_is_asked_for_more(wire, db):
-    someone = make_responder()
+    someone = make_responder(rest_h=0)
     now = clock.now()
     first = make_need(window=Period(start=now, end=now + timedelta(hours=11)))
     await feed(wire, someone, first)
