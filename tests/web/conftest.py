@@ -21,6 +21,7 @@ from tests.web.browser import ARGUMENTS, LAPTOP, Watch, browser_path, insist
 from tests.web.provider import AUDIENCE, CLIENT, Provider, running_provider
 
 HERE = Path(__file__).parent
+HOOK_SECRET = "web-tests"
 OpenPage = Callable[..., Awaitable[Page]]
 
 
@@ -45,7 +46,8 @@ def system(provider: Provider) -> Iterator[System]:
     """A running system for all pages. The broker is the embedded one: what is tested here is what a person sees."""
     insist()
     named = {"ISSUER": provider.issuer, "AUDIENCE": AUDIENCE, "CLIENT_ID": CLIENT}
-    running = System("embedded", env={f"GOTONG_OIDC_{name}": value for name, value in named.items()})
+    env = {f"GOTONG_OIDC_{name}": value for name, value in named.items()}
+    running = System("embedded", env=env | {"GOTONG_INTAKE_RAPIDPRO_SECRET": HOOK_SECRET})
     try:
         running.start()
         yield running

@@ -75,7 +75,9 @@ export class Sitrep {
     fill(this.body, t("loading"));
     try {
       const answer = await send(this.path("html"), { headers: { Accept: "text/html" }, timeout: 60_000 });
-      const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
+      // Its styles are ours to set here, and the page's policy would complain of each while it is parsed.
+      const html = (await answer.text()).replace(/<style[^>]*>[^]*?<\/style>|\sstyle="[^"]*"/g, "");
+      const parsed = new DOMParser().parseFromString(html, "text/html");
       if (asked !== this.asked) return;
       fill(this.body);
       adopt(parsed.body, this.body);
