@@ -22,6 +22,7 @@ COMMANDS = {
     "backup": "gotong.commands.backup:backup",
     "restore": "gotong.commands.backup:restore",
     "republish": "gotong.commands.republish:republish",
+    "rebuild": "gotong.commands.rebuild:rebuild",
     "redact": "gotong.commands.redact:redact",
     "quarantine": "gotong.commands.quarantine:quarantine",
     "contracts": "gotong.commands.contracts:contracts",
