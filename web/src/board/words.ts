@@ -42,6 +42,7 @@ export function what(need: { item: string | null; skill: string | null }): strin
 }
 
 export function quantity(count: number, unit: string): string {
+  if (unit === "person" && count === 1) return t("quantity.person");
   return `${number(count)} ${label(labels.units, unit)}`;
 }
 

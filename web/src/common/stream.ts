@@ -73,6 +73,7 @@ export class Stream {
     this.lastId = watch.after;
     void this.run();
     addEventListener("online", this.hurry);
+    addEventListener("offline", this.drop);
   }
 
   /** Try again now instead of after the pause. */
@@ -81,9 +82,13 @@ export class Stream {
     this.wake?.();
   };
 
+  /** The device lost its network: what is open is dead, whether it knows or not. */
+  private readonly drop = (): void => this.abort?.abort();
+
   stop(): void {
     this.stopped = true;
     removeEventListener("online", this.hurry);
+    removeEventListener("offline", this.drop);
     this.abort?.abort();
     this.wake?.();
   }
