@@ -1,5 +1,5 @@
-// What the field page is built with beside its code: the coast of Indonesia, and the names of its areas, each as small
-// as its purpose allows. Made from packages and files whose terms are named where they are shown.
+// What the field page alone is built with beside its code: a coast of Indonesia as small as a bad line asks for, and
+// which skills need training. Names of areas and skills: vocabulary.ts.
 
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
@@ -17,9 +17,9 @@ const TOLERANCE = 0.025;
 type Point = [number, number];
 
 /** `virtual:coast` is `number[][]`: each ring as x, y of its first point and steps from there, in 1/50 degrees east of
- * 94° and north of -12°. `virtual:areas` is `string[]`: `code,name` of each regency, `code,name,lon,lat` of each province. */
+ * 94° and north of -12°. `virtual:trained-skills` is `string[]`. */
 export function fieldData(): Plugin {
-  const made: Record<string, () => unknown> = { "virtual:coast": coast, "virtual:areas": areas };
+  const made: Record<string, () => unknown> = { "virtual:coast": coast, "virtual:trained-skills": trained };
   return {
     name: "field-data",
     resolveId: (id) => (id in made ? `\0${id}` : null),
@@ -89,11 +89,9 @@ function distance([x, y]: Point, [ax, ay]: Point, [bx, by]: Point): number {
   return Math.hypot(x - ax - share * (bx - ax), y - ay - share * (by - ay));
 }
 
-/** Source: the Kemendagri areas of schemas/vocabulary (its SOURCES.md); provinces with their centre. */
-function areas(): string[] {
-  const table = readFileSync(resolve(HERE, "../schemas/vocabulary/areas.csv"), "utf8").trim().split("\n").slice(1);
-  return table
-    .map((line) => line.split(","))
-    .filter((row) => row[0] === "kemendagri")
-    .map((row) => [row[1], row[3]?.replace("Kabupaten", "Kab.").replace(" Administrasi", ""), ...(row[8] ? [row[8], row[9]] : [])].join(","));
+/** Codes of the skills in which someone without training would endanger themselves or others. */
+function trained(): string[] {
+  const rows = readFileSync(resolve(HERE, "../schemas/vocabulary/skills.csv"), "utf8").trim().split("\n");
+  const risk = rows[0]?.split(",").indexOf("risk") ?? -1;
+  return rows.map((row) => row.split(",")).filter((row) => row[risk] === "high").map((row) => row[0] ?? "");
 }

@@ -5,6 +5,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { defineConfig, type Plugin } from "vite";
 import { fieldData } from "./field-data.ts";
+import { vocabulary } from "./vocabulary.ts";
 import texts from "./locales/field.id.json" with { type: "json" };
 
 const here = import.meta.dirname;
@@ -49,6 +50,20 @@ function bareImports(): Plugin {
   };
 }
 
+/** Of the colours of every page, those of the wall screen's own theme are not this page's. */
+function ownColours(): Plugin {
+  return {
+    name: "own-colours",
+    enforce: "post",
+    generateBundle(_, bundle) {
+      for (const file of Object.values(bundle)) {
+        if (file.type !== "asset" || !file.fileName.endsWith(".css")) continue;
+        file.source = String(file.source).replace(/:root\[data-theme=dark\]\{[^}]*\}/g, "");
+      }
+    },
+  };
+}
+
 export default defineConfig(({ mode }) => {
   const worker = mode === "worker";
   const input: Record<string, string> = worker
@@ -58,7 +73,7 @@ export default defineConfig(({ mode }) => {
     root: here,
     base: "/",
     publicDir: false,
-    plugins: [fieldData(), spoken(), ownTexts(), bareImports()],
+    plugins: [fieldData(), vocabulary(), spoken(), ownTexts(), bareImports(), ownColours()],
     build: {
       outDir: resolve(here, "../services/gateway/static"),
       emptyOutDir: false,

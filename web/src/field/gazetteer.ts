@@ -1,6 +1,6 @@
 // Names of provinces, regencies and cities, for finding one by its first letters. Loaded when a name is typed.
 
-import table from "virtual:areas";
+import names from "virtual:area-names";
 import { t } from "../common/i18n.ts";
 
 export interface Named {
@@ -8,22 +8,12 @@ export interface Named {
   admin: string;
 }
 
-export interface Centre {
-  name: string;
-  lon: number;
-  lat: number;
-}
-
-const ROWS = table.map((line) => line.split(","));
-const PROVINCES = new Map(ROWS.filter((row) => row[0]?.length === 2).map((row) => [row[0], row[1]]));
-const AREAS = ROWS.map(([code = "", name = ""]) => ({
+const AREAS = Object.entries(names).map(([code, name]) => ({
   admin: `kemendagri:${code}`,
-  name: code.length > 2 ? `${name}, ${PROVINCES.get(code.slice(0, 2))}` : name,
-  words: plain(name.replace(/^(Kab\.|Kota) /, "")),
+  name: code.length > 2 ? `${name.replace(" Administrasi", "")}, ${names[code.slice(0, 2)]}` : name,
+  words: plain(name.replace(/^(Kab\.|Kota) (Administrasi )?/, "")),
   whole: plain(name),
 }));
-
-export const CENTRES: Centre[] = ROWS.filter((row) => row[2]).map((row) => ({ name: row[1] ?? "", lon: Number(row[2]), lat: Number(row[3]) }));
 
 /** Who the names are from, to stand wherever they are shown. */
 export function attribution(): string {

@@ -1,10 +1,10 @@
 // A map of Indonesia's coast on a canvas, to say where by a tap. Small enough for a bad line, and without a picture of
 // anybody else's server: it helps whoever knows where on the coast they are, and shows where GPS has put them.
 
+import centres from "virtual:area-points";
 import coast from "virtual:coast";
 import { h, fill } from "../common/dom.ts";
 import { t } from "../common/i18n.ts";
-import { CENTRES } from "./gazetteer.ts";
 import { round, type Spot } from "./place.ts";
 
 const WEST = 94;
@@ -94,7 +94,7 @@ export function show(into: HTMLElement, start: Spot, choose: (place: Spot) => vo
     brush.font = `${11 * ratio}px system-ui, sans-serif`;
     brush.textAlign = "center";
     const taken: [number, number][] = [];
-    for (const { name, lon, lat } of CENTRES) {
+    for (const [name, lon, lat] of Object.values(centres)) {
       const [x, y] = [xOf(lon), yOf(lat)];
       if (taken.some(([a, b]) => Math.abs(a - x) < 90 * ratio && Math.abs(b - y) < 14 * ratio)) continue;
       taken.push([x, y]);

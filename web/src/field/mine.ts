@@ -1,7 +1,8 @@
 // One's own reports: what still waits on this phone, and what became of what was sent.
 
 import { h, fill, type Child } from "../common/dom.ts";
-import { language, t, when } from "../common/i18n.ts";
+import { language, t, when, type Catalogue, type Language } from "../common/i18n.ts";
+import indonesian from "../../locales/mine.id.json";
 import { call, withoutPhotos } from "./outbox.ts";
 import { blank, changed, drop, items, one, post, put, type Item } from "./store.ts";
 import { refusal } from "./words.ts";
@@ -15,6 +16,11 @@ interface Told {
 }
 
 const MOST_ASKED = 10;
+
+/** The texts of this part. */
+export async function words(wanted: Language = language()): Promise<Catalogue> {
+  return wanted === "en" ? (await import("../../locales/mine.en.json")).default : indonesian;
+}
 
 /** Ask what became of the newest reports; false when the server does not answer. */
 export async function refresh(): Promise<boolean> {

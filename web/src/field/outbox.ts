@@ -12,6 +12,7 @@ export interface Session {
 
 /** How a round ended. `reached`: the server answered; null: nothing was asked. `wait`: seconds that it asks for. */
 export interface Round {
+  sent: number;
   left: number;
   reached: boolean | null;
   wait: number;
@@ -86,7 +87,7 @@ let busy = false;
 
 async function sendAll(): Promise<Round> {
   busy = true;
-  const round: Round = { left: 0, reached: null, wait: 0 };
+  const round: Round = { sent: 0, left: 0, reached: null, wait: 0 };
   try {
     const held = new Set<string>();
     for (const item of await items()) {
@@ -104,6 +105,7 @@ async function sendAll(): Promise<Round> {
       round.reached = answer.status !== 0 && answer.status !== 429 && answer.status !== 503;
       if (answer.status >= 200 && answer.status < 300) {
         await settle(item, answer.body);
+        round.sent++;
       } else if (mayPass(item, answer)) {
         round.left++;
         round.wait = Math.max(round.wait, answer.wait);

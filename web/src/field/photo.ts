@@ -5,7 +5,7 @@ import type { Photo } from "./store.ts";
 
 const MOST_BYTES = 60_000;
 /** Longest side in pixels, and quality; the first that is small enough is taken, else the last. */
-const STEPS = [[1024, 0.6], [1024, 0.4], [800, 0.4], [640, 0.3]] as const;
+const STEPS = [[1024, 0.6], [1024, 0.4], [800, 0.4], [640, 0.3], [480, 0.2]] as const;
 
 /** A photograph small enough to send.
  *

@@ -3,12 +3,10 @@
 import { h, fill } from "../common/dom.ts";
 import { keep, known, language, t, use, type Catalogue } from "../common/i18n.ts";
 import indonesian from "../../locales/outbox.id.json";
-import * as mine from "./mine.ts";
 import { call, flush } from "./outbox.ts";
-import { shrink } from "./photo.ts";
 import { Place } from "./place.ts";
 import type { ReportForm } from "./report.ts";
-import { changed, items, keepValue, lasting, onChange, put, value, type Item } from "./store.ts";
+import { changed, items, keepValue, lasting, onChange, onPost, put, value, type Item } from "./store.ts";
 import { refusal } from "./words.ts";
 
 const PAUSES_S = [4, 8, 15, 30, 60];
@@ -39,6 +37,7 @@ export async function start(report: ReportForm, spoken: Catalogue): Promise<() =
   photographs();
   otherLanguage();
   onChange(draw);
+  onPost(() => void pump(true));
   addEventListener("hashchange", () => void open());
   // A moment of chance: a whole town comes back at once.
   addEventListener("online", () => setTimeout(() => void pump(true), Math.random() * 500));
@@ -54,16 +53,20 @@ export async function start(report: ReportForm, spoken: Catalogue): Promise<() =
   void pump().then(settings).then(serve);
   return () => {
     location.hash = "#mine";
-    void pump(true);
   };
 }
 
-/** The volunteer's part, loaded when it is wanted. */
-async function volunteering(): Promise<typeof import("./volunteer.ts")> {
-  const part = await import("./volunteer.ts");
-  if (texts.length < 3) use(language(), ...(texts = [...texts, await part.words()]));
-  return part;
+/** A part of the page that is loaded when it is wanted, with its texts. */
+async function part<T extends { words(): Promise<Catalogue> }>(loading: Promise<T>): Promise<T> {
+  const found = await loading;
+  const own = await found.words();
+  if (!texts.includes(own)) use(language(), ...(texts = [...texts, own]));
+  return found;
 }
+
+const mine = () => part(import("./mine.ts"));
+const photo = () => import("./photo.ts");
+const volunteering = () => part(import("./volunteer.ts"));
 
 function otherLanguage(): void {
   const other = language() === "id" ? "en" : "id";
@@ -102,6 +105,7 @@ function photographs(): void {
   input.addEventListener("change", async () => {
     shrunk.textContent = t("photo.working");
     try {
+      const { shrink } = await photo();
       for (const file of [...(input.files ?? [])].slice(0, MOST_PHOTOS - form.photos.length)) {
         form.photos.push(await shrink(file));
       }
@@ -146,11 +150,15 @@ function draw(): void {
 
 async function redraw(): Promise<void> {
   await status();
-  if (view === "mine") return mine.show(find("mine"), mend);
-  if (view !== "help") return;
-  const part = await volunteering().catch(() => null);
-  if (part !== null) await part.show(find("help"));
-  else if (find("help").firstChild === null) fill(find("help"), h("p", null, t("view.missing")));
+  if (view === "report") return;
+  try {
+    if (view === "mine") await (await mine()).show(find("mine"), mend);
+    else await (await volunteering()).show(find("help"));
+  } catch (error) {
+    // Only a part that could not be loaded is no fault of ours.
+    if (!(error instanceof TypeError)) throw error;
+    if (find(view).firstChild === null) fill(find(view), h("p", null, t("view.missing")));
+  }
 }
 
 function mend(item: Item): void {
@@ -211,6 +219,7 @@ async function pump(now = false): Promise<void> {
     void askForSync();
   }
   draw();
+  if (round?.sent) void refresh();
 }
 
 /** Have the browser wake the worker when the line comes back, also with no page open. */
@@ -228,8 +237,8 @@ async function askForSync(): Promise<void> {
 /** Ask for what is new in the view that is open. */
 async function refresh(): Promise<void> {
   if (document.hidden || !navigator.onLine || view === "report") return;
-  const part = view === "mine" ? mine : await volunteering().catch(() => null);
-  const answered = await part?.refresh();
+  const shown = await (view === "mine" ? mine() : volunteering()).catch(() => null);
+  const answered = await shown?.refresh();
   if (answered != null) reached = answered;
   draw();
 }
@@ -284,8 +293,14 @@ async function prepare(): Promise<void> {
   const said = find("prepared");
   said.textContent = t("offline.loading");
   try {
-    const part = await volunteering();
-    await Promise.all([part.words("en"), import("../../locales/field.en.json"), import("../../locales/outbox.en.json"), import("./map.ts")]);
+    await Promise.all([
+      volunteering().then((found) => found.words("en")),
+      photo(),
+      mine().then((found) => found.words("en")),
+      import("../../locales/field.en.json"),
+      import("../../locales/outbox.en.json"),
+      import("./map.ts"),
+    ]);
     await serve();
     await navigator.storage.persist();
     said.textContent = t("offline.done");
@@ -296,6 +311,9 @@ async function prepare(): Promise<void> {
 
 /** Start the worker, and name to it what was loaded before it had a hand in it. */
 async function serve(): Promise<void> {
+  // What comes after sending has to be here before the line goes.
+  await Promise.all([mine(), photo()]);
+  if ((await value("session")) || (await value("registered"))) await volunteering();
   if (!("serviceWorker" in navigator)) return;
   await navigator.serviceWorker.register("/field-sw.js", { scope: "/field" });
   const worker = (await navigator.serviceWorker.ready).active;

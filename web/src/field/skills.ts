@@ -1,22 +1,16 @@
-// The vocabulary's skills, in both languages; low-risk ones first, for those are offered without a check.
+// The vocabulary's skills, in both languages.
 
-import table from "../../../schemas/vocabulary/skills.csv?raw";
+import labels from "virtual:skills";
+import trained from "virtual:trained-skills";
 import { language } from "../common/i18n.ts";
 
-const ROWS = table.trim().split("\n").slice(1).map((line) => line.split(","));
-
-/** Code and label of what anybody may offer to do; what needs training comes last. */
-export function skills(): { code: string; label: string }[] {
-  return [...ROWS]
-    .sort((a, b) => Number(a[4] === "high") - Number(b[4] === "high"))
-    .map((row) => ({ code: row[0] ?? "", label: label(row) }));
+/** Code and label of what anybody may offer to do, or of what needs training and is checked first. */
+export function skills(special: boolean): { code: string; label: string }[] {
+  return Object.keys(labels)
+    .filter((code) => trained.includes(code) === special)
+    .map((code) => ({ code, label: skillWord(code) }));
 }
 
 export function skillWord(code: string): string {
-  const row = ROWS.find((row) => row[0] === code);
-  return row ? label(row) : code;
-}
-
-function label(row: string[]): string {
-  return (language() === "en" ? row[3] : row[2]) ?? "";
+  return labels[code]?.[language() === "en" ? 1 : 0] ?? code;
 }

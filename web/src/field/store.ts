@@ -90,6 +90,7 @@ export async function items(): Promise<Item[]> {
 }
 
 let told: () => void = () => undefined;
+let posted: () => void = () => undefined;
 // Tells every open page, and the worker's.
 const channel = "BroadcastChannel" in globalThis ? new BroadcastChannel("gotong-field") : null;
 
@@ -97,6 +98,11 @@ const channel = "BroadcastChannel" in globalThis ? new BroadcastChannel("gotong-
 export function onChange(listen: () => void): void {
   told = listen;
   if (channel) channel.onmessage = listen;
+}
+
+/** Be told of each new item of this page: it is to be sent at once. */
+export function onPost(send: () => void): void {
+  posted = send;
 }
 
 export function changed(): void {
@@ -119,6 +125,7 @@ export async function post(
 ): Promise<void> {
   await put({ ...blank(), key: newKey(), kind, path, body, ...more });
   changed();
+  posted();
 }
 
 export function blank(): Item {

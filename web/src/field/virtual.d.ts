@@ -3,9 +3,9 @@ declare module "virtual:coast" {
   export default rings;
 }
 
-declare module "virtual:areas" {
-  const rows: string[];
-  export default rows;
+declare module "virtual:trained-skills" {
+  const codes: string[];
+  export default codes;
 }
 
 declare module "virtual:own-texts" {

@@ -155,14 +155,19 @@ function registration(): HTMLElement {
     phoneRow,
     h("fieldset", null, h("legend", null, t("join.home")),
       h("div", { class: "row" }, h("button", { type: "button", onclick: locate }, t("where.gps")), there), placeRow),
-    h("fieldset", null, h("legend", null, t("join.skills")),
-      h("div", { class: "choices" }, skills().map(({ code, label }) =>
-        h("label", { class: "choice" }, h("input", { type: "checkbox", name: "skill", value: code }), h("span", null, label))))),
+    h("fieldset", null, h("legend", null, t("join.skills")), choices(false)),
+    h("details", null, h("summary", null, t("join.trained")), choices(true)),
     h("label", { class: "agree" }, agreed, h("span", null, t("join.consent"))),
     fault,
     h("button", { class: "first big" }, t("join.send")),
   );
   return form;
+}
+
+function choices(trained: boolean): HTMLElement {
+  const choice = (code: string, label: string) =>
+    h("label", { class: "choice" }, h("input", { type: "checkbox", name: "skill", value: code }), h("span", null, label));
+  return h("div", { class: "choices wide" }, skills(trained).map(({ code, label }) => choice(code, label)));
 }
 
 function zone(): string {
