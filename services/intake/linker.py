@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 BY = "rule:linking"
 BATCH = 300
+_LARGEST = 1200
 _BATCHES_IN_TURN = 10  # then another operation's turn comes
 _POLL_S = 1.0
 _REBUILT_AT_ONCE = 2000
@@ -98,13 +99,16 @@ async def link_waiting(db: Database, indexes: Indexes, stopping: asyncio.Event |
         moved = await settle_held(tx)
         waiting = await tx.fetch("SELECT DISTINCT operation FROM report WHERE state = 'waiting' ORDER BY operation")
     for row in waiting:
+        size = BATCH
         for _ in range(_BATCHES_IN_TURN):
             if stopping is not None and stopping.is_set():
                 return moved
-            linked = await link_batch(db, row["operation"], indexes)
+            linked = await link_batch(db, row["operation"], indexes, size)
             moved += linked
-            if linked < BATCH:
+            if linked < size:
                 break
+            # The more wait, the more of them join one incident, which is then worked out once for all.
+            size = min(2 * size, _LARGEST)
     return moved
 
 
@@ -119,7 +123,7 @@ async def link_batch(db: Database, operation: str, indexes: Indexes, size: int =
                 f"SELECT {_LINKABLE}, exercise, needs, sensitivity, xmin, ctid FROM report "
                 "WHERE operation = $1 AND state = 'waiting' ORDER BY bulk, seq LIMIT $2",
                 operation,
-                size,
+                max(size, len(index.ahead)),
             )
             if index.ahead and not _same_wait(index.ahead, rows):
                 indexes.drop(operation)

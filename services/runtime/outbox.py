@@ -410,7 +410,8 @@ class Relay:
             if state is None:
                 return None
             at = int(state["low_water"])
-            if not await tx.fetchval("SELECT true FROM journal WHERE position >= $1 LIMIT 1", at):
+            # In order, or the planner, which takes the newest rows for many, reads the table from its start.
+            if not await tx.fetchval("SELECT true FROM journal WHERE position >= $1 ORDER BY position LIMIT 1", at):
                 return None
             if not committed:
                 return at
