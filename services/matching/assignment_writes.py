@@ -199,6 +199,8 @@ async def assign_by_hand(
         raise Invalid("the need asks for an item", [Fault("/responder", "name a lot: the need asks for an item")])
     if lot_id is not None and need.row["item"] != source["item"]:
         raise Invalid("the lot holds something else", [Fault("/lot", f"the lot holds {source['item']}")])
+    if lot_id is not None and source["kind"] == "pledge":
+        raise Busy("this is a pledge and not there yet; what has come of it is a stock of its own")
     if not domain.assignable(need.ledger, quantity):
         said = {"draft": "the need is not declared", "withdrawn": "the need is withdrawn"}
         left = need.ledger.left

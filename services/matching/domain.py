@@ -101,6 +101,10 @@ def avoided(avoids: Collection[str], where: Collection[str]) -> bool:
     return any(one == word or (":" in word and one.startswith(word + ".")) for word in avoids for one in where)
 
 
+LONGEST_REST = timedelta(hours=72)
+"""What somebody may say that they need at most; for so long a duty that is over still matters."""
+
+
 def rest_of(duty_s: int, own_s: int | None, usual_s: int, long_s: int) -> int:
     """The rest before and after a duty of so many seconds: what the person needs after any, where they said; else the
     usual one after a long duty."""

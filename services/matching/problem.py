@@ -142,7 +142,7 @@ async def responders_of(
         "AND (state <> 'abandoned' OR started_at IS NOT NULL) AND upper(period) > $2 "
         "AND ($3::uuid[] IS NULL OR responder_id = ANY($3))",
         scope.exercise,
-        day_ago,
+        now - domain.LONGEST_REST,
         some,
     ):
         who, start, end = row["responder_id"], row["period"].lower, row["period"].upper
@@ -208,12 +208,14 @@ def _made_responders(
 
 
 async def lots_of(tx: Tx, scope: Scope, items: Sequence[str] | None, some: Sequence[UUID] | None) -> list[engine.Lot]:
-    """What is free of some lots, or of all (None), that hold one of these items (None: any)."""
+    """What is free of some lots, or of all (None), that hold one of these items (None: any). What is only pledged is
+    not there yet."""
     if some is not None and not some:
         return []
     rows = await tx.fetch(
         "SELECT *, quantity - reserved - given AS free, crew <> '[]' AS with_crew FROM lot "
         "WHERE exercise = $1 AND ($2::text[] IS NULL OR item = ANY($2)) AND status = 'available' AND lon IS NOT NULL "
+        "AND kind <> 'pledge' "
         "AND quantity > reserved + given AND ($3::uuid[] IS NULL OR lot_id = ANY($3))",
         scope.exercise,
         items,

@@ -14,6 +14,7 @@ from schemas.resources import Crew
 from schemas.responders import ResponderWithdrawn, Skill
 from schemas.values import Period
 from services.matching import assignment_writes
+from services.matching.actions import Busy
 from services.matching.handlers import consumer
 from services.matching.planner import Planner
 from services.matching.problem import Scope
@@ -98,6 +99,7 @@ async def worked(wire: Wire, db: Database, who: Any, hours: float) -> None:
         ({}, 2, 0, True),
         ({"rest_h": 3}, 2, 2, False),
         ({"rest_h": 3}, 2, 3.1, True),
+        ({"rest_h": 48}, 2, 30, False),
         ({}, 9, 1, False),  # a long shift takes its usual rest
         ({"rest_h": 1, "max_hours_day": 24}, 9, 1.1, True),
         ({"max_hours_day": 5}, 2, 0, False),  # 2 and 4 are more than 5
@@ -170,3 +172,21 @@ async def worked_at_now(wire: Wire, db: Database, who: Any) -> None:
         await assignment_writes.assign_by_hand(
             tx, busy.need_id, who.responder_id, None, 1, "posko", by="operator:x", settings=SETTINGS
         )
+
+
+async def test_what_is_only_pledged_is_promised_to_nobody(wire, db):
+    pledge = make_lot(kind="pledge", quantity=10)
+    need = make_need(item="boat", skill=None, unit="unit", quantity=3)
+    await feed(wire, pledge, need)
+    await plan(db)
+    assert await quantity(db, need) == 0
+    async with db.tx() as tx:
+        with pytest.raises(Busy, match="pledge"):
+            await assignment_writes.assign_by_hand(
+                tx, need.need_id, None, pledge.lot_id, 1, "posko", by="operator:x", settings=SETTINGS
+            )
+    # What arrives of it is a stock.
+    come = make_lot(quantity=2, pledge_id=pledge.lot_id)
+    await feed(wire, come)
+    await plan(db)
+    assert await asked(db, need) == {come.lot_id}
