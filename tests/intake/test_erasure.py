@@ -23,6 +23,7 @@ from services.runtime import clock, erasures, vault
 from services.runtime.db import Database
 from services.runtime.service import Service
 from tests.conftest import Wire, bearer, emitted
+from tests.intake.patience import patient
 
 NUMBER, NEIGHBOUR = "+6281234567890", "+6281300001111"
 OPERATOR = bearer("operator", "posko")
@@ -36,7 +37,7 @@ def db(make_db: Callable[[str], Database]) -> Database:
 
 @pytest.fixture
 def client(make_client: Callable[[Sequence[Service]], httpx.AsyncClient]) -> httpx.AsyncClient:
-    return make_client([service])
+    return patient(make_client([service]))
 
 
 async def say(db: Database, text: str, number: str = NUMBER) -> None:

@@ -17,6 +17,7 @@ from services.runtime import clock
 from services.runtime.db import Database
 from services.runtime.service import Service
 from tests.conftest import bearer, emitted
+from tests.intake.patience import patient
 
 OPERATOR = bearer("operator", "posko")
 PLACE = {"lon": 107.6, "lat": -7.0}
@@ -30,7 +31,7 @@ def db(make_db: Callable[[str], Database]) -> Database:
 
 @pytest.fixture
 def client(make_client: Callable[[Sequence[Service]], httpx.AsyncClient]) -> httpx.AsyncClient:
-    return make_client([service])
+    return patient(make_client([service]))
 
 
 async def post(client: httpx.AsyncClient, status: int = 201, **values: Any) -> dict[str, Any]:
