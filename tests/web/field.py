@@ -97,10 +97,13 @@ async def said(system: System, text: str) -> list[dict[str, Any]]:
 
 
 def png(width: int, height: int) -> bytes:
-    """A picture that does not compress well, as a photograph's raw pixels would not."""
+    """A picture with as much in it as a photograph: patches of eight pixels, each of another colour."""
     rng = random.Random(1)
-    noise = rng.randbytes(width * 3)
-    rows = b"".join(b"\0" + noise[n % 251 :] + noise[: n % 251] for n in range(height))
+    rows = b""
+    for _ in range(0, height, 8):
+        row = b"\0" + b"".join(rng.randbytes(3) * 8 for _ in range(width // 8)) + bytes(width % 8 * 3)
+        rows += row * 8
+    rows = rows[: height * (width * 3 + 1)]
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -109,10 +112,10 @@ def png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b"")
 
 
-async def make_responder(admin: httpx.AsyncClient, skill: str = "first_aid") -> str:
-    """A confirmed volunteer at Kampung Melayu with a skill that nobody else in this system has been given."""
+async def make_responder(admin: httpx.AsyncClient, skill: str, location: dict[str, float] = HAMLET) -> str:
+    """A confirmed volunteer at Kampung Melayu."""
     body = {
-        "kind": "person", "name": "Relawan Uji", "phone": f"+62840{random.randrange(10**7, 10**8)}", "location": HAMLET,
+        "kind": "person", "name": "Relawan Uji", "phone": f"+62840{random.randrange(10**7, 10**8)}", "location": location,
         "skills": [{"skill": skill, "level": 2}], "travel_limit_km": 40,
     }  # fmt: skip
     answer = await admin.post("/v1/responders", json=body)
@@ -121,8 +124,8 @@ async def make_responder(admin: httpx.AsyncClient, skill: str = "first_aid") -> 
     return responder_id
 
 
-async def make_need(admin: httpx.AsyncClient, operation: str, **changes: Any) -> str:
-    body = {"skill": "first_aid", "quantity": 1, "location": HAMLET, "severity": 3, "operation": operation} | changes
+async def make_need(admin: httpx.AsyncClient, operation: str, skill: str, **changes: Any) -> str:
+    body = {"skill": skill, "quantity": 1, "severity": 3, "operation": operation} | (changes or {"location": HAMLET})
 
     async def once() -> str | None:
         answer = await admin.post("/v1/needs", json=body)
@@ -150,3 +153,8 @@ async def offered(admin: httpx.AsyncClient, responder_id: str, need_id: str) -> 
 
 def unique(text: str) -> str:
     return f"{text} {uuid4().hex[:10]}"
+
+
+def own_skill() -> str:
+    """A skill that nobody else in this system has, so that nobody else is asked."""
+    return f"uji_{uuid4().hex[:10]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -70,26 +71,41 @@ async def test_a_report_typed_without_a_line_outlives_the_browser_and_arrives_on
         assert len(await said(system, text)) == 1
 
 
-async def test_the_browser_sends_by_itself_what_a_closed_page_left_behind(
-    system: System, open_profile: OpenProfile, watch: Watch
+async def test_the_worker_sends_what_a_closed_page_left_behind(
+    system: System, open_page: OpenPage, watch: Watch
 ) -> None:
     text = unique("Halaman ditutup sebelum ada sinyal")
     async with line_to(system) as line:
         watch.allowed = (line.url,)
-        phone = await open_profile("closed", size=PHONE)
-        page = await go(phone.pages[0], line.url)
+        page = await go(await open_page(f"{line.url}/field", size=PHONE), line.url)
         line.cut()
         await send(page, text)
-        await page.wait_for_selector("#line.off")
-        await phone.close()
+        await page.wait_for_function(
+            "navigator.serviceWorker.ready.then(worker => worker.sync.getTags()).then(tags => tags.includes('outbox'))"
+        )
         line.state = "open"
-        # The page is not opened again: only the browser is.
-        await open_profile("closed", size=PHONE)
+        # No page of ours is open any more; the browser chooses the moment, which is now.
+        await page.goto(f"{line.url}/v1/health")
+        browser = await page.context.new_cdp_session(page)
+        found: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        def registered(event: dict[str, Any]) -> None:
+            for one in event["registrations"]:
+                if one["scopeURL"] == f"{line.url}/field" and not found.done():
+                    found.set_result(one["registrationId"])
+
+        browser.on("ServiceWorker.workerRegistrationUpdated", registered)
+        await browser.send("ServiceWorker.enable")
+        what = {"origin": line.url, "registrationId": await asyncio.wait_for(found, 30), "tag": "outbox"}
+        await browser.send("ServiceWorker.dispatchSyncEvent", what | {"lastChance": False})
 
         async def there() -> bool:
             return len(await said(system, text)) == 1
 
-        await until(there, 90)
+        await until(there, 60)
+        await go(page, line.url, hash="#mine")
+        await page.wait_for_selector(".card.sent .ticket")
+        assert len(await said(system, text)) == 1
 
 
 async def test_what_is_written_while_the_server_is_away_arrives_once_each_and_the_writer_sees_it(
@@ -130,12 +146,14 @@ async def test_what_is_written_while_the_server_is_away_arrives_once_each_and_th
 async def test_a_page_of_a_hotspot_is_not_taken_for_an_answer(system: System, open_page: OpenPage) -> None:
     page = await go(await open_page("/field", size=PHONE))
     login = "<title>Selamat datang di WiFi gratis</title>"
-    await page.route("**/v1/reports", lambda route: route.fulfill(status=200, body=login, content_type="text/html"))
+    await page.context.route(
+        "**/v1/reports", lambda route: route.fulfill(status=200, body=login, content_type="text/html")
+    )
     text = unique("Lewat hotspot")
     await send(page, text)
     await page.wait_for_selector("#line.off")
     await waiting(page, 1)
-    await page.unroute("**/v1/reports")
+    await page.context.unroute("**/v1/reports")
     await page.click("#line button")
     await waiting(page, 0)
     assert len(await said(system, text)) == 1
@@ -174,7 +192,7 @@ async def test_a_report_carries_all_that_was_said(system: System, open_page: Ope
 
 async def test_a_photograph_that_cannot_pass_can_be_left_behind(system: System, open_page: OpenPage) -> None:
     page = await go(await open_page("/field", size=PHONE))
-    await page.route("**/v1/media", lambda route: route.abort())
+    await page.context.route("**/v1/media", lambda route: route.abort())
     text = unique("Dengan foto di jalur buruk")
     await page.fill("#text", text)
     await page.set_input_files("#photo", {"name": "foto.png", "mimeType": "image/png", "buffer": png(300, 200)})
@@ -235,13 +253,13 @@ async def test_what_the_server_refuses_can_be_mended_and_sent_again(system: Syst
         "status": 422, "code": "invalid", "detail": "text: no", "errors": [{"pointer": "/text", "detail": "no"}],
     }  # fmt: skip
     body = json.dumps(problem)
-    await page.route(
+    await page.context.route(
         "**/v1/reports", lambda route: route.fulfill(status=422, body=body, content_type="application/problem+json")
     )
     text = unique("Ditolak dulu")
     await send(page, text)
     await page.wait_for_selector(".card.refused:has-text('/text no')")
-    await page.unroute("**/v1/reports")
+    await page.context.unroute("**/v1/reports")
     await page.click(".card.refused button:has-text('Perbaiki')")
     await page.wait_for_function("text => document.getElementById('text').value === text", arg=text)
     await page.click("#form button.big")
@@ -255,7 +273,7 @@ async def test_emergency_numbers_stand_in_sight_and_are_the_regions_own(open_pag
         "tel:112", "tel:115", "tel:119",
     ]  # fmt: skip
     await page.wait_for_selector("html[data-ready=offline]")
-    await page.route(
+    await page.context.route(
         "**/v1/page-settings",
         lambda route: route.fulfill(
             json={
