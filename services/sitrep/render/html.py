@@ -193,7 +193,8 @@ class _Html:
                 f'</polygon><text x="{x(lon)}" y="{y(lat)}">{cell["incidents_open"]}</text>'
             )
             if share is not None:
-                out.append(f'<text class="share" x="{x(lon)}" y="{y(lat)}" dy="11">{share} %</text>')
+                below = y(min(lat for lat, _ in ring))
+                out.append(f'<text class="share" x="{x(lon)}" y="{below}" dy="7">{share} %</text>')
         out.append("</svg>")
         key = "".join(
             f'<span><i style="background:{colour}"></i>{escape(word(str(level), self.lang))}</span>'
