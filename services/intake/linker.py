@@ -30,7 +30,7 @@ from services.intake.told import Kept, Version, version_of
 from services.runtime import clock, outbox
 from services.runtime.db import Database, Row, Tx, is_transient, to_json, wait_any
 from services.runtime.ids import uuid7
-from services.runtime.kafka import FEW, GATHER_S
+from services.runtime.kafka import gather_s
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +85,8 @@ async def run(db: Database, stopping: asyncio.Event) -> None:
             moved = await link_waiting(db, indexes, stopping)
             if not moved:
                 await wait_any(wake, stopping, timeout_s=_POLL_S)
-            elif moved > FEW:
-                await asyncio.sleep(GATHER_S)
+            elif moved < BATCH and (pause_s := gather_s(moved)):
+                await asyncio.sleep(pause_s)
     finally:
         if listener is not None:
             await listener.close(timeout=1)

@@ -27,7 +27,7 @@ from schemas.event import Event, event_types
 from services.runtime import clock, inbox, quarantine, trace
 from services.runtime.cloudevents import Envelope, Malformed, decode, read
 from services.runtime.db import Database, Tx, is_transient
-from services.runtime.kafka import FEW, GATHER_S
+from services.runtime.kafka import gather_s
 from services.runtime.quarantine import Raw, Unprocessable
 from services.runtime.settings import Settings
 
@@ -407,15 +407,15 @@ class _Eager(BatchSubscriber):
     """FastStream's own polls every 20 ms and then sleeps as long again. This one waits until something comes, takes
     it at once, and under load gathers a little: fewer and larger batches cost less an event."""
 
-    gather = False
+    came = 0
 
     async def get_msg(self, consumer: Any) -> tuple[ConsumerRecord[Any, Any], ...]:
-        if self.gather:
-            await asyncio.sleep(GATHER_S)
+        if pause_s := gather_s(self.came):
+            await asyncio.sleep(pause_s)
         found = await consumer.getmany(timeout_ms=_POLL_MS, max_records=self.max_records)
         records = tuple(itertools.chain.from_iterable(found.values()))
         assert self.max_records is not None
-        self.gather = FEW < len(records) < self.max_records // 2
+        self.came = len(records) if len(records) < self.max_records // 2 else 0  # else more than enough wait
         return records
 
 

@@ -21,10 +21,20 @@ from services.runtime.settings import Settings, SettingsMissing
 
 log = logging.getLogger(__name__)
 
-FEW, GATHER_S = 3, 0.02
-"""More than so many at once mean that more are on their way: waiting so long for them makes fewer, larger batches, of
-which each has its price. What comes alone is never held up. Consumers, relays and the linker go
-by it."""
+_FEW = 3
+_EACH_S = 0.002
+_LONGEST_S = 0.1
+
+
+def gather_s(came: int) -> float:
+    """How long to wait for more after so many came at once, in seconds.
+
+    More than a few mean that more are on their way: waiting for them makes fewer, larger batches, of which each has its
+    price in statements, commits and wake-ups. It settles by itself: two milliseconds for each that came grow to a tenth
+    of a second from about 500 a second on, and die away below 300. What comes alone is never held up. Consumers, relays
+    and the linker go by it.
+    """
+    return 0.0 if came <= _FEW else min(_LONGEST_S, _EACH_S * came)
 
 
 class LogLost(KafkaError):  # type: ignore[misc]  # aiokafka has no types

@@ -24,7 +24,7 @@ from services.runtime.cloudevents import headers
 from services.runtime.db import Database, Row, Tx, is_transient, to_json, wait_any
 from services.runtime.ids import uuid7
 from services.runtime.journal import Entry
-from services.runtime.kafka import FEW, GATHER_S, LogLost
+from services.runtime.kafka import LogLost, gather_s
 from services.runtime.settings import Settings
 from services.runtime.topics import mend_topics
 
@@ -156,8 +156,8 @@ class Relay:
                 elif moved < self.batch:
                     lost = [self._link.lost] if self._link else []
                     await wait_any(wake, stopping, *lost, timeout_s=0.2)
-                    if moved > FEW:
-                        await asyncio.sleep(GATHER_S)
+                    if pause_s := gather_s(moved):
+                        await asyncio.sleep(pause_s)
         finally:
             marking.cancel()
             await asyncio.wait([marking])
