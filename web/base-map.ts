@@ -71,11 +71,25 @@ function rings(scale: string, wanted: (id: string) => boolean): number[][] {
       geometry.type === "Polygon" ? [geometry.coordinates]
       : geometry.type === "MultiPolygon" ? geometry.coordinates : []; // prettier-ignore
     for (const ring of polygons.flat()) {
-      const steps = stepsOf(ring as [number, number][]);
-      if (steps.length >= 8) found.push(steps);
+      for (const part of apart(ring as [number, number][])) {
+        const steps = stepsOf(part);
+        if (steps.length >= 8) found.push(steps);
+      }
     }
   }
   return found;
+}
+
+/** A ring that leaps from one edge of the world to the other, as parts that do not: a line would cross the whole map. */
+function apart(ring: [number, number][]): [number, number][][] {
+  const parts: [number, number][][] = [[]];
+  let before = ring[0]?.[0] ?? 0;
+  for (const point of ring) {
+    if (Math.abs(point[0] - before) > 180) parts.push([]);
+    parts.at(-1)?.push(point);
+    before = point[0];
+  }
+  return parts;
 }
 
 function stepsOf(ring: [number, number][]): number[] {

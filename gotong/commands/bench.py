@@ -6,7 +6,7 @@ import importlib
 
 import click
 
-NAMES = ("dedup", "matching", "pipeline", "reading", "sitrep", "stream")
+NAMES = ("board", "dedup", "matching", "pipeline", "reading", "sitrep", "stream")
 
 
 @click.command(
@@ -17,7 +17,7 @@ NAMES = ("dedup", "matching", "pipeline", "reading", "sitrep", "stream")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def bench(ctx: click.Context, name: str, options: tuple[str, ...]) -> None:
-    """Measure something against its ceiling or rival, in one run. NAME is dedup, matching, pipeline, reading,
+    """Measure something against its ceiling or rival, in one run. NAME is board, dedup, matching, pipeline, reading,
     sitrep or stream;
     with --json it prints one object."""
     if name == "--help":
