@@ -72,7 +72,7 @@ export class Header {
     this.clear = h("button", { type: "button", hidden: true, onclick: () => wishes.clear() }, t("filter.clear"));
     this.status.addEventListener("click", () => wishes.status());
     this.warningButton.addEventListener("click", () => wishes.warnings());
-    const tool = (words: string, run: () => void, title: string): HTMLElement => h("button", { type: "button", onclick: run, title, "aria-label": title }, words); // prettier-ignore
+    const tool = (words: string, run: () => void, title: string): HTMLElement => h("button", { type: "button", onclick: run, title, "aria-label": /\w/.test(words) ? null : title }, words); // prettier-ignore
     this.box = h(
       "header",
       { class: "top" },

@@ -65,6 +65,7 @@ export class Stream {
   heard = Date.now();
   state: State = "connecting";
   private stopped = false;
+  private opened = false;
   private failures = 0;
   private abort: AbortController | null = null;
   private wake: (() => void) | null = null;
@@ -134,6 +135,9 @@ export class Stream {
     try {
       const answer = await fetch(this.watch.path, { headers, signal: abort.signal, cache: "no-store" });
       if (!answer.ok || answer.body === null) return answer.status;
+      // Broken off before the first message came: nobody knows where we were, so what passed meanwhile is fetched anew.
+      if (this.opened && this.lastId === null) this.watch.onMessages([{ id: "", event: "reset", data: "{}" }]);
+      this.opened = true;
       const reader = answer.body.getReader();
       const decoder = new TextDecoder();
       const parser = new Parser();
