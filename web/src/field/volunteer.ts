@@ -60,6 +60,7 @@ export async function words(wanted: Language = language()): Promise<Catalogue> {
 export async function refresh(): Promise<boolean | null> {
   const who = await session();
   if (who === null) return null;
+  const begun = Date.now();
   const ask = (path: string) => call("GET", path, { token: who.token });
   const mine = `responder=${who.responder_id}`;
   const [offers, assignments] = await Promise.all([
@@ -71,7 +72,7 @@ export async function refresh(): Promise<boolean | null> {
   const work: Work = {
     offers: offers.body["offers"] as Offer[],
     assignments: assignments.body["assignments"] as Offer[],
-    at: Date.now(),
+    at: begun,
   };
   await keepValue("work", work);
   if ((await value("profile")) === undefined) {
@@ -236,12 +237,14 @@ async function showWork(view: HTMLElement): Promise<void> {
   const cards: HTMLElement[] = [];
   const now = Date.now();
   for (const [id, [state, offer]] of entries) {
-    const said = all.filter((item) => item.group === id && item.state === "waiting");
+    // What was sent after the list was asked for is not in it yet.
+    const told = (item: Item) => item.state === "waiting" || (item.state === "sent" && (item.settled ?? 0) >= work.at);
+    const said = all.filter((item) => item.group === id && told(item));
     const last = said.map(verb).filter((word) => word in BECOMES).pop();
     const stands = (last && BECOMES[last]) ?? state;
     const late = state === "offered" && !last && offer.expires_at !== undefined && Date.parse(offer.expires_at) <= now;
     if (late || (OVER.has(stands) && !said.length && Date.parse(offer.period?.end ?? offer.window?.end ?? "") < now)) continue;
-    cards.push(card(id, stands, offer, said));
+    cards.push(card(id, stands, offer, said.filter((item) => item.state === "waiting")));
   }
   const open = cards.filter((element) => !element.classList.contains("over"));
   fill(
