@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import pytest
 
+from schemas.sitreps import SitrepPublished
 from schemas.topics import TOPICS
 from services.runtime.cloudevents import decode
 from tests.e2e.system import SERVICES, System, until
@@ -313,7 +314,8 @@ async def test_each_accepted_id_is_once_in_every_place_and_each_key_in_order(sys
     assert broken == {}
     log = {row["id"] for row in await system.rows("SELECT id::text FROM sitrep.log")}
     read = {name for name, entry in TOPICS.items() if "sitrep" in entry.readers}
-    assert {e.meta.id for e in events if e.topic in read} <= log
+    # Its own reports say nothing that the log does not hold already.
+    assert {e.meta.id for e in events if e.topic in read and e.meta.type != SitrepPublished.type} <= log
 
 
 async def test_health_and_contracts_are_served(system: System):
