@@ -9,7 +9,7 @@ import { explain } from "./actions.ts";
 import type { Report } from "./load.ts";
 import type { Desk } from "./desk.ts";
 import { type Ledger, type Need, needOfJson } from "./state.ts";
-import { area, hazard, quantity, what, who, word } from "./words.ts";
+import { area, counted, hazard, quantity, what, who, word } from "./words.ts";
 
 type Fields = Record<string, unknown>;
 
@@ -448,7 +448,7 @@ export class Detail {
         h("time", { class: "age", datetime: report.observed_at }, when(report.observed_at)),
       ),
       h("p", { class: "words long" }, words === "" ? t("report.no_words") : words),
-      report.media !== null && report.media.length > 0 && h("p", { class: "quiet" }, t("report.media", { n: report.media.length })), // prettier-ignore
+      report.media !== null && report.media.length > 0 && h("p", { class: "quiet" }, counted("report.media", report.media.length)), // prettier-ignore
       h(
         "div",
         { class: "row-foot" },

@@ -7,7 +7,7 @@ import type { Session } from "../common/session.ts";
 import type { State } from "../common/stream.ts";
 import type { Filters } from "./filters.ts";
 import type { Operation } from "./load.ts";
-import { areaCodes, hazard, hazardCodes, word } from "./words.ts";
+import { areaCodes, counted, hazard, hazardCodes, word } from "./words.ts";
 
 /** The server speaks every 15 s at least; what is older than this is said to be. */
 export const STALE_MS = 20_000;
@@ -120,7 +120,7 @@ export class Header {
 
   warnings(count: number): void {
     this.warningButton.hidden = count === 0;
-    text(this.warningButton, t("warnings.count", { n: count }));
+    text(this.warningButton, counted("warnings.count", count));
   }
 
   /** Provinces and regencies that incidents lie in, for the filter by area. */

@@ -5,7 +5,7 @@ import { ago, number, t, when } from "../common/i18n.ts";
 import { level, severityMark, severityWord } from "../common/severity.ts";
 import type { Report } from "./load.ts";
 import type { Incident, Need } from "./state.ts";
-import { hazard, needWords, quantity, what, word } from "./words.ts";
+import { counted, hazard, needWords, quantity, what, word } from "./words.ts";
 
 const STEP = 50;
 
@@ -192,7 +192,7 @@ function updateIncident(row: HTMLElement, incident: Incident): void {
         "span",
         { class: "row-foot" },
         h("span", { class: `evidence evidence-${incident.evidence}` }, word("evidence", incident.evidence)),
-        h("span", null, t("reports.count", { n: incident.reports })),
+        h("span", null, counted("reports.count", incident.reports)),
         heads(incident.people) !== "" && h("span", null, heads(incident.people)),
         incident.place !== null && h("bdi", { class: "place" }, incident.place),
       ),

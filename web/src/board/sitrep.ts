@@ -10,7 +10,7 @@ const ALLOWED = new Set(
     " ",
   ),
 );
-const KEPT = new Set("colspan rowspan scope lang dir viewBox d points x y x1 x2 y1 y2 cx cy r width height fill stroke stroke-width transform role aria-label".split(" ")); // prettier-ignore
+const KEPT = new Set("colspan rowspan scope lang dir viewBox d points x y dx dy text-anchor dominant-baseline font-size x1 x2 y1 y2 cx cy r width height fill stroke stroke-width transform role aria-label".split(" ")); // prettier-ignore
 
 /** The report's own document as elements of this page: known elements and attributes only, everything else as text. */
 export function adopt(source: Node, into: Element): void {
@@ -27,8 +27,11 @@ export function adopt(source: Node, into: Element): void {
     const element = name === "a" ? document.createElement("span") : document.createElementNS(child.namespaceURI, name);
     for (const { name: attribute, value } of child.attributes) {
       if (KEPT.has(attribute) && !/url\(|javascript:/i.test(value)) element.setAttribute(attribute, value);
-      if (attribute === "class" && /^[\w -]+$/.test(value)) element.setAttribute("class", value);
+      // The report's classes are not ours: each gets a name that nothing else on this page has.
+      if (attribute === "class" && /^[\w -]+$/.test(value)) element.setAttribute("class", value.replace(/[\w-]+/g, "r-$&")); // prettier-ignore
     }
+    const colour = name === "i" ? /^background:\s*(#[0-9a-f]{3,8});?$/i.exec(child.getAttribute("style") ?? "") : null;
+    if (colour?.[1] !== undefined) (element as HTMLElement).style.background = colour[1];
     adopt(child, element);
     into.append(element);
   }

@@ -46,6 +46,11 @@ export function quantity(count: number, unit: string): string {
   return `${number(count)} ${label(labels.units, unit)}`;
 }
 
+/** A text with a count in it, in the singular where it is one. */
+export function counted(key: string, n: number): string {
+  return t(n === 1 ? `${key}.one` : key, { n });
+}
+
 export function needWords(need: Need): string {
   return `${quantity(need.quantity, need.unit)} ${what(need)}`;
 }
