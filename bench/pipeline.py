@@ -2,8 +2,8 @@
 
 Everything is real: PostgreSQL, Apache Kafka (or the embedded broker), and the processes that `gotong up` starts, as it
 starts them. The ceilings are measured in the same run and take turns with ours: a route with the same application,
-server and body model and nothing behind it; a two-hop aiokafka program of three processes without a database; and
-PostgreSQL alone.
+server and body model and nothing behind it; a two-hop aiokafka program of three processes without a database, and with
+one; and PostgreSQL alone.
 
 The two hops: a need declared by intake (its outbox, Kafka) is taken in by matching (inbox, need, ledger), whose change
 of the ledger (outbox, Kafka) ends in sitrep's log. Sitrep logs the need itself as well, and intake takes in the ledger,
@@ -35,6 +35,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from bench import pipeline_durable as durable
 from bench import pipeline_load as load
 from bench.pipeline_load import percentile
 from gotong.local.broker import Broker, Choice, make_broker
@@ -230,15 +231,47 @@ async def bare_hops(env: dict[str, str], broker: Broker, count: int) -> dict[str
         "middle": _start(env, "bench.pipeline_load", "middle", str(count), run, pipes=True),
         "sink": _start(env, "bench.pipeline_load", "sink", str(count), run, pipes=True),
     }
+    return await _raced(parts, count, None)
+
+
+async def durable_hops(env: dict[str, str], postgres: Postgres, broker: Broker, count: int) -> dict[str, Any]:
+    """The two-hop program with a database and nothing else: what the rules of delivery cost by themselves."""
+    run = str(time.time_ns())
+    await _make_topics(broker.address, load.hops(run))
+    dsn = postgres.createdb("bench_durable")
+    try:
+        await durable.make_tables(dsn)
+        await durable.fill(dsn, count, SEED, run)
+        parts = {
+            name: _start(env, "bench.pipeline_durable", name, dsn, str(count), run, pipes=True)
+            for name in ("source", "middle", "sink")
+        }
+        figures = await _raced(parts, count, postgres)
+        logged = await _count(dsn, "SELECT count(*) FROM log")
+    finally:
+        postgres.dropdb("bench_durable")
+    if logged != count:
+        raise RuntimeError(f"the log of the program with a database holds {logged} of {count} events")
+    return figures
+
+
+async def _raced(parts: dict[str, subprocess.Popen[bytes]], count: int, postgres: Postgres | None) -> dict[str, Any]:
+    """Let the processes of a bare program go once all are ready, until the last says that it is done."""
+
+    def used() -> dict[str, float]:
+        found = {name: cpu_s(process.pid) for name, process in parts.items()}
+        if postgres is not None and postgres.process is not None:
+            found["postgres"] = tree_cpu_s(postgres.process.pid)
+        return found
+
     try:
         for process in parts.values():
             await asyncio.wait_for(asyncio.to_thread(_line, process), 60)
-        before = {name: cpu_s(process.pid) for name, process in parts.items()}
-        begun = time.time()
+        before, begun = used(), time.time()
         for process in reversed(parts.values()):
             _tell(process)
         said = await asyncio.wait_for(asyncio.to_thread(_line, parts["sink"]), 180)
-        after = {name: cpu_s(process.pid) for name, process in parts.items()}
+        after = used()
     finally:
         for process in parts.values():
             process.kill()
@@ -574,10 +607,11 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         if "accepted" in only or "saturated" in only:
             result["http"] = await accepted(env, postgres, broker, options.seconds, options.runs)
         if "drained" in only:
-            bare, ours = [], []
+            bare, durably, ours = [], [], []
             for run in range(options.runs):
                 await bare_hops(env, broker, options.events // 4)  # warms up the broker
                 bare.append(await bare_hops(env, broker, options.events))
+                durably.append(await durable_hops(env, postgres, broker, options.events))
                 # Fresh tables each time: the needs of a run before would stand in the next one's way.
                 async with system(env, postgres, broker, f"bench_drain_{run}", WORKERS) as parts:
                     await close_operation(parts)
@@ -585,6 +619,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
                     await analysed(parts)
                     ours.append(await drained(parts, options.events, 2 * run + 1))
             result["bare_hops"] = {"best": max(bare, key=_rate), "runs": bare}
+            result["durable_hops"] = {"best": max(durably, key=_rate), "runs": durably}
             result["drained"] = {"best": max(ours, key=_rate), "runs": ours}
         if only & {"saturated", "latency"}:
             async with system(env, postgres, broker, "bench_live", WORKERS) as parts:
@@ -673,7 +708,11 @@ def table(result: dict[str, Any]) -> str:
         rows.append(("reports accepted/s", result["http"]["accepted"]["per_s"]))
         rows += [(f"  processor us/report, {k}", v) for k, v in result["http"]["accepted"]["cpu_us"].items()]
         rows.append(("  processor us/request, bare route", result["http"]["bare_route"]["cpu_us"]))
-    for name, label in (("bare_hops", "bare two hops"), ("drained", "two hops")):
+    for name, label in (
+        ("bare_hops", "bare two hops"),
+        ("durable_hops", "two hops with a database and nothing else"),
+        ("drained", "two hops"),
+    ):
         if name in result:
             rows.append((f"{label}, events/s", result[name]["best"]["per_s"]))
             rows += [(f"  processor us/event, {k}", v) for k, v in result[name]["best"]["cpu_us"].items()]
