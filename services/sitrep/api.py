@@ -38,9 +38,7 @@ class NotAcceptable(DomainError):
 async def get_sitrep(
     request: Request,
     actor: Caller,
-    operation: Annotated[str | None, Query(max_length=64, description="Without it: all live operations")] = None,
-    area: Annotated[str | None, Query(max_length=60, description="`scheme:code`, and all within it")] = None,
-    as_of: Annotated[str | None, Query(max_length=40, description="RFC 3339 with a zone; without it: now")] = None,
+    wanted: asking.AsWanted,
     lang: Literal["id", "en"] = "id",
     format: Annotated[str | None, Query(max_length=20, description="md, html, json or csv; before Accept")] = None,
 ) -> Response:
@@ -51,9 +49,9 @@ async def get_sitrep(
     everybody else the public form: figures in fixed bands and no single incident.
     """
     form = _format(format, request.headers.get("accept", ""))
-    scope = asking.scope_of(actor, operation, area)
+    scope = wanted.scope(actor)
     async with database(request, "sitrep").tx() as tx:
-        position = await asking.position_of(tx, as_of, operation)
+        position = await wanted.position(tx)
         report = await reporting.document(
             tx, position, scope, exact=actor.role in EXACT_FOR, veiled=actor.role == "partner"
         )

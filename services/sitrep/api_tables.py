@@ -20,6 +20,7 @@ from services.sitrep.document import instant
 router = APIRouter(tags=["sitrep"])
 
 TableFormat = Literal["json", "csv", "xlsx"]
+Hxl = Annotated[bool, Query(description="A row of HXL tags under the heading")]
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _TABLE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/json": {}, "text/csv": {}, XLSX: {}}, "description": "The table"}
@@ -34,21 +35,19 @@ _TABLE: dict[int | str, dict[str, Any]] = {
 async def get_3w(
     request: Request,
     actor: Caller,
-    operation: asking.Operation = None,
-    area: asking.AreaWanted = None,
-    as_of: asking.AsOf = None,
+    wanted: asking.AsWanted,
     lang: Literal["id", "en"] = "id",
     format: TableFormat = "csv",
-    hxl: Annotated[bool, Query(description="A row of HXL tags under the heading")] = False,
+    hxl: Hxl = False,
 ) -> Response:
     """One row for each organisation, item or skill, area and stage (planned, ongoing, completed), with the people
     counted at the evacuation posts of that area by sex, age and disability."""
     actor.require("operator", "partner", "auditor")
-    scope = asking.scope_of(actor, operation, area)
+    scope = wanted.scope(actor)
     async with database(request, "sitrep").tx() as tx:
-        position = await asking.position_of(tx, as_of, operation)
+        position = await wanted.position(tx)
         found = await reporting.found_at(tx, position, scope)
-    return _table(request, who.who_does_what(found, operation, lang), format, hxl=hxl)
+    return _table(request, who.who_does_what(found, wanted.operation, lang), format, hxl=hxl)
 
 
 @router.get(
@@ -59,23 +58,23 @@ async def get_3w(
 async def get_gaps(
     request: Request,
     actor: Caller,
-    operation: asking.Operation = None,
-    area: asking.AreaWanted = None,
-    as_of: asking.AsOf = None,
+    wanted: asking.AsWanted,
     lang: Literal["id", "en"] = "id",
     format: TableFormat = "csv",
-    hxl: Annotated[bool, Query(description="A row of HXL tags under the heading")] = False,
+    hxl: Hxl = False,
     country: Annotated[str, Query(pattern="^[A-Z]{3}$", description="Whose national standards go first")] = "IDN",
     phase: Literal["initial", "stabilised"] = "initial",
 ) -> Response:
     """Beside what was asked for stands what the standards say for the people displaced there, with their source. The
     public gets bands, and areas no finer than a regency."""
-    scope = asking.scope_of(actor, operation, area)
+    scope = wanted.scope(actor)
     exact = actor.role in EXACT_FOR
     async with database(request, "sitrep").tx() as tx:
-        position = await asking.position_of(tx, as_of, operation)
+        position = await wanted.position(tx)
         found = await reporting.found_at(tx, position, scope)
-    return _table(request, who.gaps(found, operation, lang, exact=exact, country=country, phase=phase), format, hxl=hxl)
+    return _table(
+        request, who.gaps(found, wanted.operation, lang, exact=exact, country=country, phase=phase), format, hxl=hxl
+    )
 
 
 @router.get(
@@ -86,20 +85,18 @@ async def get_gaps(
 async def get_history(
     request: Request,
     actor: Caller,
-    operation: asking.Operation = None,
-    area: asking.AreaWanted = None,
-    as_of: asking.AsOf = None,
+    wanted: asking.AsWanted,
     by: Literal["day", "month"] = "month",
     level: Literal["province", "regency"] = "province",
     format: TableFormat = "csv",
-    hxl: Annotated[bool, Query(description="A row of HXL tags under the heading")] = False,
+    hxl: Hxl = False,
 ) -> Response:
     """Of each area, day and file the latest statement counts. Days are cut in the operation's zone (without an
     operation in that of Jakarta)."""
     actor.require("operator", "partner", "auditor")
-    scope = asking.scope_of(actor, operation, area)
+    scope = wanted.scope(actor)
     async with database(request, "sitrep").tx() as tx:
-        position = await asking.position_of(tx, as_of, operation)
+        position = await wanted.position(tx)
         zones = {line.operation_id: line.timezone for line in await reporting.operations_at(tx, position)}
         sheet = await who.history(
             tx,
@@ -107,7 +104,7 @@ async def get_history(
             scope,
             by=by,
             level=1 if level == "province" else 2,
-            timezone=zones.get(operation or "", "Asia/Jakarta"),
+            timezone=zones.get(wanted.operation or "", "Asia/Jakarta"),
         )
     return _table(request, sheet, format, hxl=hxl)
 
@@ -163,20 +160,18 @@ async def get_sources(
             description="As in the report: `people.dead`, `need.item.boat.*.gap`; a shorter name has all below it",
         ),
     ],
-    operation: asking.Operation = None,
-    area: asking.AreaWanted = None,
-    as_of: asking.AsOf = None,
+    wanted: asking.AsWanted,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     cursor: Annotated[str | None, Query(max_length=500)] = None,
 ) -> Response:
     """Each subject that adds to the figure, by how much, at which evidence level, and the event by which it stands as
     it does. The amounts of all pages add up to the figure."""
     actor.require("operator", "partner", "auditor")
-    scope = asking.scope_of(actor, operation, area)
+    scope = wanted.scope(actor)
     after = from_cursor(cursor, 2)
     async with database(request, "sitrep").tx() as tx:
         # The pages of one question are of one position, whatever comes in between.
-        position = after[0] if after else await asking.position_of(tx, as_of, operation)
+        position = after[0] if after else await wanted.position(tx)
         try:
             page = await sources.behind(
                 tx, figure.split("."), scope, position, UUID(after[1]) if after else None, limit

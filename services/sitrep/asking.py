@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
 import jwt
-from fastapi import Query, Request
+from fastapi import Depends, Query, Request
 from fastapi.responses import Response
 
 from schemas.values import STANDING
@@ -26,6 +27,31 @@ EXACT_FOR = ("operator", "partner", "auditor", "admin")
 Operation = Annotated[str | None, Query(max_length=64, description="Without it: all live operations")]
 AreaWanted = Annotated[str | None, Query(alias="area", max_length=60, description="`scheme:code`, and all within it")]
 AsOf = Annotated[str | None, Query(max_length=40, description="RFC 3339 with a zone; without it: now")]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a report or table is asked for: of which operation and area, as of when."""
+
+    operation: str | None
+    area: str | None
+    as_of: str | None
+
+    def scope(self, actor: Actor) -> Scope:
+        """What may be counted for this caller; raises as `scope_of` does."""
+        return scope_of(actor, self.operation, self.area)
+
+    async def position(self, tx: Tx) -> int:
+        """The position of the log that is asked for; raises as `position_of` does."""
+        return await position_of(tx, self.as_of, self.operation)
+
+
+def _wanted(operation: Operation = None, area: AreaWanted = None, as_of: AsOf = None) -> Wanted:
+    return Wanted(operation, area, as_of)
+
+
+AsWanted = Annotated[Wanted, Depends(_wanted)]
+"""The query parameters that reports and tables share."""
 
 
 def stamp() -> str | None:

@@ -5,15 +5,16 @@ Nothing here decides: `domain.fold` says what stands, this does the same with ta
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import astuple, dataclass, fields
-from typing import Any
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any, Protocol
 from uuid import UUID
 
 from sqlmodel import SQLModel
 
-from schemas.assignments import AssignmentOverdue, AssignmentState
+from schemas.assignments import AssignmentState
 from schemas.event import Event
 from schemas.incidents import IncidentState
 from schemas.ledger import LedgerChanged
@@ -26,7 +27,7 @@ from schemas.sites import SiteState
 from schemas.warnings import WarningState
 from services.runtime.db import Tx, to_json
 from services.sitrep import domain, tables
-from services.sitrep.domain import Entry, ReportView, SiteView, WarningView
+from services.sitrep.domain import Entry, ReportView
 
 OPEN_END = 9223372036854775807
 """`until_position` of the newest version of a subject."""
@@ -35,138 +36,38 @@ OPEN_END = 9223372036854775807
 # Copying
 
 
-@dataclass(frozen=True, slots=True)
+class View(Protocol):
+    """What a view of domain.py can do: be made of an event."""
+
+    @classmethod
+    def of(cls, entry: Entry, event: Any) -> Any: ...
+
+
 class Model:
-    """A read table of one state stream. `values` gives its columns after the key and the two positions, in order."""
+    """A read table of one state stream: its columns are the fields of the view, with two positions after the key."""
 
-    rows: type[SQLModel]
-    event: type[Event]
-    values: Callable[[Entry, Any], tuple[Any, ...]]
+    def __init__(self, rows: type[SQLModel], event: type[Event], view: type[View]) -> None:
+        self.rows, self.event, self.view = rows, event, view
+        _, _, _, *names = tables.columns_of(rows)
+        self._columns = attrgetter(*names)
 
-
-def _operation(entry: Entry, event: OperationState) -> tuple[Any, ...]:
-    status = event.status
-    return (
-        entry.exercise,
-        event.title,
-        event.glide,
-        list(event.hazards),
-        list(event.areas),
-        event.timezone,
-        event.lead,
-        status.declared if status else None,
-        status.level if status else None,
-        status.decree if status else None,
-        status.until if status else None,
-        event.phase,
-        event.opened_at,
-        event.closed_at,
-        None if event.bbox is None else list(event.bbox),
-    )
-
-
-def _incident(entry: Entry, event: IncidentState) -> tuple[Any, ...]:
-    point = event.point
-    return (
-        entry.operation,
-        entry.exercise,
-        event.title,
-        event.hazard,
-        event.severity,
-        event.status,
-        event.evidence,
-        point.lon if point else None,
-        point.lat if point else None,
-        event.admin,
-        event.place,
-        event.reports,
-        *(getattr(event.people, name) for name in domain.PEOPLE),
-        *(getattr(event.damage, name) for name in domain.DAMAGE),
-        event.opened_at,
-        event.updated_at,
-        domain.levels_of(event),
-        event.sensitivity,
-    )
-
-
-def _need(entry: Entry, event: NeedState) -> tuple[Any, ...]:
-    point = event.point
-    return (
-        entry.operation,
-        entry.exercise,
-        event.incident_id,
-        event.item,
-        event.skill,
-        event.unit,
-        event.severity,
-        event.status,
-        event.quantity,
-        point.lon if point else None,
-        point.lat if point else None,
-        event.admin,
-        event.window.start,
-        event.sensitivity,
-    )
-
-
-_LEDGER = ("needed", "open", "offered", "committed", "in_transit", "delivered", "confirmed", "cancelled")
-
-
-def _ledger(entry: Entry, event: LedgerChanged) -> tuple[Any, ...]:
-    return (
-        entry.operation,
-        entry.exercise,
-        event.incident_id,
-        event.item,
-        event.skill,
-        event.unit,
-        event.severity,
-        event.admin,
-        *(getattr(event, name) for name in _LEDGER),
-    )
-
-
-def _offer(entry: Entry, event: OfferState) -> tuple[Any, ...]:
-    return entry.operation, entry.exercise, event.need_id, event.organisation, event.quantity, event.state
-
-
-def _assignment(entry: Entry, event: AssignmentState) -> tuple[Any, ...]:
-    return (
-        entry.operation,
-        entry.exercise,
-        event.need_id,
-        event.responder_id,
-        event.organisation,
-        event.quantity,
-        event.state,
-        event.level if isinstance(event, AssignmentOverdue) else 0,
-    )
-
-
-def _responder(entry: Entry, event: ResponderState) -> tuple[Any, ...]:
-    return entry.exercise, event.status, event.capacity
-
-
-def _site(entry: Entry, event: SiteState) -> tuple[Any, ...]:
-    *values, heads = astuple(SiteView.of(entry, event))[1:]
-    return *values, to_json(heads)
-
-
-def _warning(entry: Entry, event: WarningState) -> tuple[Any, ...]:
-    *values, area = astuple(WarningView.of(entry, event))[1:]
-    return *values, to_json(area)
+    def values(self, entry: Entry, event: Event) -> tuple[Any, ...]:
+        """The columns after the key and the two positions, in order."""
+        values: tuple[Any, ...] = self._columns(self.view.of(entry, event))
+        # A document stands last, if there is one.
+        return (*values[:-1], to_json(values[-1])) if isinstance(values[-1], Mapping) else values
 
 
 MODELS: tuple[Model, ...] = (
-    Model(tables.OperationVersion, OperationState, _operation),
-    Model(tables.IncidentVersion, IncidentState, _incident),
-    Model(tables.NeedVersion, NeedState, _need),
-    Model(tables.LedgerVersion, LedgerChanged, _ledger),
-    Model(tables.OfferVersion, OfferState, _offer),
-    Model(tables.AssignmentVersion, AssignmentState, _assignment),
-    Model(tables.ResponderVersion, ResponderState, _responder),
-    Model(tables.SiteVersion, SiteState, _site),
-    Model(tables.WarningVersion, WarningState, _warning),
+    Model(tables.OperationVersion, OperationState, domain.OperationView),
+    Model(tables.IncidentVersion, IncidentState, domain.IncidentView),
+    Model(tables.NeedVersion, NeedState, domain.NeedView),
+    Model(tables.LedgerVersion, LedgerChanged, domain.LedgerView),
+    Model(tables.OfferVersion, OfferState, domain.OfferView),
+    Model(tables.AssignmentVersion, AssignmentState, domain.AssignmentView),
+    Model(tables.ResponderVersion, ResponderState, domain.ResponderView),
+    Model(tables.SiteVersion, SiteState, domain.SiteView),
+    Model(tables.WarningVersion, WarningState, domain.WarningView),
 )
 _ROWS: tuple[type[SQLModel], ...] = (*(model.rows for model in MODELS), tables.ReportVersion)
 TABLES = tuple(str(rows.__tablename__) for rows in _ROWS)
