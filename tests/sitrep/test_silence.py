@@ -22,6 +22,7 @@ from services.sitrep.app import service
 from services.sitrep.domain import Entry, Scope, WarningView
 from services.sitrep.silence import Heard, Home, expected, is_silent
 from tests.conftest import Wire, bearer, emitted
+from tests.intake.patience import patient
 from tests.sitrep.passing import Passing
 
 DEMAK, KUDUS, BOGOR = "kemendagri:33.21", "kemendagri:33.19", "kemendagri:32.01"
@@ -209,7 +210,7 @@ async def test_a_silence_comes_back_into_the_log_is_in_the_report_and_sends_inta
     clock.shift(timedelta(hours=24))
     await silence_timer.notice(db)
     await passing.on()
-    client, operator = make_client([service, intake]), bearer("operator")
+    client, operator = patient(make_client([service, intake])), bearer("operator")
     for headers in (operator, {}):
         for query in ("?operation=banjir-demak", "?area=kemendagri:33", ""):
             found = (await client.get(f"/v1/sitreps{query}", headers=headers)).json()["silent_areas"]
