@@ -63,17 +63,17 @@ def feature(row: Incident, *, exact: bool) -> dict[str, Any]:
     point = (row["lon"], row["lat"]) if row["lon"] is not None else None
     properties = {
         "id": str(row["incident_id"]),
-        "title": row["title"] if exact else domain.coarse_title(row["hazard"], row["admin"]),
+        "title": row["title"] if exact else domain.coarse_title(row["hazard"], domain.coarse_area(row["admin"])),
         "hazard": row["hazard"],
         "severity": row["severity"],
         "status": row["status"],
         "evidence": row["evidence"],
-        "reports": row["reports"],
-        "people": {name: _people(row["people"].get(name), exact=exact) for name in domain.PEOPLE},
-        "damage": {name: row["damage"].get(name) for name in domain.DAMAGE},
+        "reports": _count(row["reports"], exact=exact),
+        "people": {name: _count(row["people"].get(name), exact=exact) for name in domain.PEOPLE},
+        "damage": {name: _count(row["damage"].get(name), exact=exact) for name in domain.DAMAGE},
         "opened_at": _time(row["opened_at"]),
         "updated_at": _time(row["updated_at"]),
-        "admin": row["admin"],
+        "admin": row["admin"] if exact else domain.coarse_area(row["admin"]),
         "operation": row["operation"],
         "exercise": row["exercise"],
         "priority": row["priority"],
@@ -144,7 +144,7 @@ def _day(at: datetime) -> str:
     return at.replace(hour=0, minute=0, second=0, microsecond=0).isoformat()
 
 
-def _people(count: int | None, *, exact: bool) -> int | str | None:
+def _count(count: int | None, *, exact: bool) -> int | str | None:
     return count if exact or count is None else domain.band(count)
 
 
@@ -290,7 +290,8 @@ async def _whole(tx: Tx, row: Incident, *, exact: bool) -> dict[str, Any]:
             []
             if row["sensitivity"] is not None
             else [
-                {name: need[name] for name in ("item", "skill", "unit", "quantity", "status")}
+                {name: need[name] for name in ("item", "skill", "unit", "status")}
+                | {"quantity": _count(need["quantity"], exact=exact)}
                 for need in map(api_needs.need_json, needs)
                 if need["status"] == "declared"
             ]

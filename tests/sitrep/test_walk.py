@@ -1,5 +1,5 @@
-"""Every topic of class open, of every service, and the stream that anybody may watch: no exact count below 20, no place
-finer than its class, no word of what is protected."""
+"""Every answer that anybody gets without a token, of every service, and every topic of class open: no exact count
+below 20, no place finer than its class, no word of what is protected."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ PLAIN = NO_COUNT | {
     "bbox", "coordinates", "polygons", "points", "messages", "partition", "offset", "lag", "unpublished", "quarantined",
     "severities", "version", "minutes", "hours", "limit", "resolution",
 }  # fmt: skip
+SHOWN_ELSEWHERE = {"/v1/stream"}
+"""An answer without end: its events are read from the filter that it is served with."""
+VOCABULARY = {"/v1/units"}
+"""Tables that are the same on every installation: they tell of nobody."""
 EXACT = {"lon": 106.86123, "lat": -6.22457}
 HIDDEN = {"lon": 106.91321, "lat": -6.28943}
 SECRETS = (
@@ -44,8 +48,8 @@ async def ok(answer: httpx.Response) -> Any:
     return answer.json()
 
 
-async def disaster(passing: Passing, client: httpx.AsyncClient) -> None:
-    """An operation with everything in it that has a count or a place."""
+async def disaster(passing: Passing, client: httpx.AsyncClient) -> dict[str, list[str]]:
+    """An operation with everything in it that has a count or a place; returns the ids by their name in a path."""
     await ok(
         await client.post(
             "/v1/operations",
@@ -54,13 +58,14 @@ async def disaster(passing: Passing, client: httpx.AsyncClient) -> None:
         )
     )
     await passing.on()
+    reports, tickets = [], []
     for at, (title, place, admin, hazard) in enumerate(
         [
             ("Rahasia Satu", EXACT | {"place": "Gang Mawar"}, "kemendagri:31.75.03", "flood"),
             ("Rahasia Dua", HIDDEN | {"place": "Gang Melati"}, "kemendagri:31.75.06", "fire"),
         ]
     ):
-        await ok(
+        said = await ok(
             await client.post(
                 "/v1/reports",
                 json={
@@ -78,6 +83,8 @@ async def disaster(passing: Passing, client: httpx.AsyncClient) -> None:
                 headers=OPERATOR,
             )
         )
+        reports.append(said["report_id"])
+        tickets.append(said["ticket"])
     indexes = Indexes()
     while await link_waiting(passing.db["intake"], indexes):
         pass
@@ -115,7 +122,7 @@ async def disaster(passing: Passing, client: httpx.AsyncClient) -> None:
     await passing.on()
     needs = (await ok(await client.get("/v1/needs?operation=banjir-uji", headers=OPERATOR)))["needs"]
     boat = next(need for need in needs if need.get("item") == "boat" and need["status"] == "declared")
-    await ok(
+    made = await ok(
         await client.post(
             "/v1/assignments",
             json={"need": boat["need_id"], "lot": lot["lot_id"], "quantity": 3, "reason": "by hand"},
@@ -129,6 +136,32 @@ async def disaster(passing: Passing, client: httpx.AsyncClient) -> None:
     assert await silence_timer.notice(passing.db["sitrep"])
     assert await publish_due(passing.db["sitrep"])
     await passing.on()
+    async with passing.db["sitrep"].tx() as tx:
+        position = await tx.fetchval("SELECT max(position) FROM published WHERE operation = 'banjir-uji'")
+    return {
+        "report_id": reports,
+        "ticket": tickets,
+        "incident_id": list(incidents.values()),
+        "item": [*incidents.values(), site["site_id"]],
+        "need_id": [need["need_id"] for need in needs],
+        "site_id": [site["site_id"]],
+        "lot_id": [lot["lot_id"]],
+        "offer_id": [made[name] for name in ("offer_id", "id") if name in made],
+        "assignment_id": [made["assignment_id"]] if "assignment_id" in made else [],
+        "operation": ["banjir-uji"],
+        "operation_id": ["banjir-uji"],
+        "position": [str(position)],
+        "collection": ["incidents", "sites"],
+    }
+
+
+def addresses(path: str, known: dict[str, list[str]]) -> list[str]:
+    """The path with every id that fits put in; none where something in it is not known."""
+    found = [path]
+    for name in re.findall(r"{(\w+)(?::\w+)?}", path):
+        values = known.get(name, [])
+        found = [re.sub(rf"{{{name}(:\w+)?}}", value, each) for each in found for value in values]
+    return found
 
 
 def places(value: Any) -> list[tuple[float, float]]:
@@ -161,6 +194,50 @@ def judge(where: str, text: str, content: Any) -> None:
         assert [each for each in told if abs(float(each.split("=")[1])) < 20] == [], where
         for lon, lat in places(content):
             assert is_coarse(lon, lat), (where, lon, lat)
+
+
+@pytest.mark.timeout(600)
+async def test_whatever_anybody_is_told_holds_bands_and_coarse_places_only(make_db, make_client):
+    passing, client = Passing(make_db, SERVICES), patient(make_client(SERVICES))
+    known = await disaster(passing, client)
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    answered, refused = set(), set()
+    for path, verbs in paths.items():
+        if "get" not in verbs or path in SHOWN_ELSEWHERE | VOCABULARY:
+            continue
+        urls = addresses(path, known)
+        names = {each["name"] for each in verbs["get"].get("parameters", []) if each["in"] == "query"}
+        for url in list(urls):
+            if "operation" in names:
+                urls.append(f"{url}?operation=banjir-uji")
+            if "format" in names:
+                urls += [
+                    f"{url}?format={form}&lang={lang}"
+                    for form in ("json", "md", "html", "csv", "xlsx")
+                    for lang in ("id", "en")
+                ]
+            if "level" in names:
+                urls.append(f"{url}?level=3")
+        for url in urls:
+            answer = await client.get(url)
+            if "{ticket}" in path:
+                continue  # whoever holds the ticket is told of it: that is its reporter
+            if answer.status_code in (401, 403):
+                refused.add(path)
+                continue
+            assert answer.status_code in (200, 302, 303, 304, 307, 404, 406, 409, 422), (url, answer.text[:300])
+            if answer.status_code == 200:
+                answered.add(path)
+            kind = answer.headers.get("content-type", "")
+            if kind.startswith(("image/", "font/")) or "xlsx" in url:
+                continue
+            judge(url, answer.text, orjson.loads(answer.content) if "json" in kind and answer.content else None)
+    assert {
+        "/v1/incidents", "/v1/sitreps", "/v1/sitreps/gaps", "/v1/warnings", "/v1/operations",
+        "/v1/features/collections/{collection}/items", "/v1/feeds/{collection}.csv",
+        "/v1/sitreps/published/{operation}/{position}",
+    } <= answered  # fmt: skip
+    assert {"/v1/needs", "/v1/offers", "/v1/sitreps/3w", "/v1/sitreps/silence"} <= refused
 
 
 @pytest.mark.timeout(600)
