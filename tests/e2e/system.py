@@ -29,6 +29,11 @@ SERVICES = ("registry", "intake", "matching", "sitrep", "exchange")
 T = TypeVar("T")
 
 
+def resident_mb(pid: int) -> float:
+    """Memory of a process that is not swapped out, in MB."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
 class System:
     """`gotong up` in a folder of its own. `broker`: `kafka`, `embedded` or an address; `database`: `embedded` or a URL."""
 

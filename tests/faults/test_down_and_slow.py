@@ -23,7 +23,7 @@ from gotong.local.postgres import Postgres
 from gotong.local.process import free_port
 from services.runtime.db import Database
 from tests.e2e.conftest import broker_kind
-from tests.e2e.system import SERVICES, System, until
+from tests.e2e.system import SERVICES, System, resident_mb, until
 from tests.faults.harness import Field, Proxy, Records, Watch, drain, judge, running
 
 pytestmark = pytest.mark.timeout(300)
@@ -346,7 +346,3 @@ async def test_a_soak_with_two_of_everything_keeps_memory_and_lag_flat():
         third = max(1, minutes // 3)
         assert sum(memory[-third:]) <= sum(memory[:third]) * 1.25, memory
         assert sum(waiting[-third:]) / third <= max(2000, 2 * sum(waiting[:third]) / third), waiting
-
-
-def resident_mb(pid: int) -> float:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
