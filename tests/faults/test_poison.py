@@ -60,6 +60,8 @@ def example(name: str) -> tuple[str, dict[str, Any]]:
     value: dict[str, Any] = json.loads((GOLDEN / f"{kind}.json").read_text("utf-8"))
     model = event_types()[kind]
     own = f"racun-{uuid4().hex[:8]}" if "operation" in model.subject else str(uuid4())
+    if model.subject == "area":
+        own = f"bps:{uuid4().int % 10_000:04}"
     value[model.subject] = own
     return kind, value
 
@@ -210,6 +212,6 @@ async def test_the_broker_refuses_what_is_over_its_own_limit(system: System):
     await producer.start()
     try:
         with pytest.raises(MessageSizeTooLargeError):
-            await producer.send_and_wait("gotong.sitreps.v1", b"x" * (5 * MB), key=b"poison")
+            await producer.send_and_wait("gotong.sitreps.v1", b"x" * (13 * MB // 2), key=b"poison")
     finally:
         await producer.stop()

@@ -27,6 +27,7 @@ BODIES: dict[str, tuple[dict[str, Any], str, str | None]] = {
     "POST /v1/reports": ({"text": "Banjir", "location": PLACE}, "text", "location"),
     "POST /v1/reports:batch": ({"text": "Banjir", "location": PLACE}, "text", "location"),
     "PATCH /v1/reports/{report_id}": ({"location": PLACE, "reason": "x"}, "reason", "location"),
+    "POST /v1/contacts:erase": ({"phone": "+6281234567890", "reason": "x"}, "reason", None),
     "POST /v1/tickets/{ticket}/confirm": ({"received": "yes"}, "received", None),
     "POST /v1/incidents/{incident_id}/merge": ({"into": str(uuid4()), "reason": "x"}, "reason", None),
     "POST /v1/incidents/{incident_id}/split": ({"reports": [str(uuid4())], "reason": "x"}, "reason", None),

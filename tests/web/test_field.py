@@ -129,7 +129,7 @@ async def test_what_is_written_while_the_server_is_away_arrives_once_each_and_th
         for text in texts[1:]:
             await send(page, text)
         await waiting(page, 4)
-        assert "belum terjangkau" in (await page.text_content("#line") or "")
+        await page.wait_for_selector("#line:has-text('belum terjangkau')")
         assert await page.locator(".card.waiting").count() == 4
         # Also after the page was closed and opened without a line.
         await page.goto(f"{line.url}/field#mine")
@@ -237,7 +237,11 @@ async def test_a_draft_is_there_again_after_the_browser_was_closed(open_profile:
     read = "async () => (await indexedDB.databases()).length && await new Promise(done => {"
     read += "const o = indexedDB.open('gotong-field'); o.onsuccess = () => { const r = o.result.transaction('values')"
     read += ".objectStore('values').get('draft'); r.onsuccess = () => done(r.result?.location?.place) } })"
-    await page.wait_for_function(f"({read})().then(place => place === 'Desa Sirnaresmi')")
+
+    async def kept() -> bool:
+        return bool(await page.evaluate(read) == "Desa Sirnaresmi")
+
+    await until(kept, 30)
     await phone.close()
     phone = await open_profile("draft", size=PHONE, offline=True)
     page = phone.pages[0]

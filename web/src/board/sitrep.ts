@@ -26,7 +26,7 @@ export function adopt(source: Node, into: Element): void {
     // A link leads to the events behind a figure, which need the token; here the figure itself is enough.
     const element = name === "a" ? document.createElement("span") : document.createElementNS(child.namespaceURI, name);
     for (const { name: attribute, value } of child.attributes) {
-      if (KEPT.has(attribute) && !/url\(|javascript:/i.test(value)) element.setAttribute(attribute, value);
+      if (KEPT.has(attribute) && !/url\(|script:/i.test(value)) element.setAttribute(attribute, value);
       // The report's classes are not ours: each gets a name that nothing else on this page has.
       if (attribute === "class" && /^[\w -]+$/.test(value)) element.setAttribute("class", value.replace(/[\w-]+/g, "r-$&")); // prettier-ignore
     }
