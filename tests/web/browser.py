@@ -65,6 +65,8 @@ class Watch:
     origin: str
     allowed: tuple[str, ...] = ()
     """Origins that a test means its pages to go to: the provider's, at a login."""
+    line_cut: bool = False
+    """Whether the test takes the line away: what matters then is what the page shows of it, which the test looks at."""
     foreign: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -97,8 +99,7 @@ class Watch:
             self.refused.append(text)
 
     def _failed(self, error: str) -> None:
-        # Where a test takes the line away, what matters is what the page shows of it, which the test looks at.
-        if "Failed to fetch" not in error:
+        if not (self.line_cut and "Failed to fetch" in error):
             self.errors.append(error)
 
     def judge(self) -> None:

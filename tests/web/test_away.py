@@ -22,7 +22,7 @@ async def test_nothing_is_lost_or_doubled_and_everybody_could_see_it(
     system: System, open_page: OpenPage, watch: Watch, operation: str, away_s: int
 ) -> None:
     async with line_to(system) as line, system.client("operator") as other:
-        watch.allowed = (line.url,)
+        watch.allowed, watch.line_cut = (line.url,), True
 
         async def report(text: str, lon: float) -> None:
             body = {"title": text, "text": text, "hazard": "flood", "severity": 3, "operation": operation,
@@ -97,7 +97,7 @@ async def test_a_decision_that_met_a_dead_line_is_made_once_when_it_is_sent_agai
     system: System, open_page: OpenPage, watch: Watch, operation: str
 ) -> None:
     async with line_to(system) as line, system.client("operator") as other:
-        watch.allowed = (line.url,)
+        watch.allowed, watch.line_cut = (line.url,), True
         body = {
             "text": unique("Banjir"),
             "hazard": "flood",

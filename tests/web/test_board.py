@@ -12,7 +12,7 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 
 from tests.e2e.system import System, until
-from tests.web.browser import LAPTOP, PHONE, STATIC, WALL
+from tests.web.browser import LAPTOP, PHONE, STATIC, WALL, Watch
 
 EAST = {"lon": 106.8664, "lat": -6.2221, "admin": "kemendagri:31.75"}
 WEST = {"lon": 106.72, "lat": -6.15, "admin": "kemendagri:31.73"}
@@ -319,8 +319,9 @@ async def test_the_situation_report_stands_in_the_page_and_is_what_is_printed(
 
 
 async def test_a_stalled_board_says_how_old_it_is_and_catches_up_by_itself(
-    system: System, operation: str, open_page: OpenPage
+    system: System, operation: str, open_page: OpenPage, watch: Watch
 ) -> None:
+    watch.line_cut = True
     page = await open_page(f"/?operation={operation}", role="operator")
     await expect(page.locator(".live")).to_have_text("langsung")
     await page.context.set_offline(True)
