@@ -81,7 +81,7 @@ async def test_the_worker_sends_what_a_closed_page_left_behind(
         line.cut()
         await send(page, text)
         await page.wait_for_function(
-            "navigator.serviceWorker.ready.then(worker => worker.sync.getTags()).then(tags => tags.includes('outbox'))"
+            "() => navigator.serviceWorker.ready.then(worker => worker.sync.getTags()).then(tags => tags.includes('outbox'))"
         )
         line.state = "open"
         # No page of ours is open any more; the browser chooses the moment, which is now.
@@ -138,7 +138,7 @@ async def test_what_is_written_while_the_server_is_away_arrives_once_each_and_th
         line.state = "open"
         await page.click("#line button")
         await waiting(page, 0)
-        await page.wait_for_function("document.querySelectorAll('.card.sent .ticket').length === 4")
+        await page.wait_for_function("() => document.querySelectorAll('.card.sent .ticket').length === 4")
         for text in texts:
             assert len(await said(system, text)) == 1, text
 
@@ -246,7 +246,7 @@ async def test_a_draft_is_there_again_after_the_browser_was_closed(open_profile:
     phone = await open_profile("draft", size=PHONE, offline=True)
     page = phone.pages[0]
     await page.goto("/field")
-    await page.wait_for_function("document.getElementById('text').value === 'Belum selesai menulis'")
+    await page.wait_for_function("() => document.getElementById('text').value === 'Belum selesai menulis'")
     assert await page.is_checked("[value=landslide]")
     assert await page.input_value("#place") == "Desa Sirnaresmi"
 

@@ -96,7 +96,7 @@ async def test_a_report_without_a_line_becomes_help_that_is_on_its_way(
     # It is on the board, once.
     row = board.locator("#list-incidents .row")
     await expect(row).to_have_count(1, timeout=60_000)
-    await board.wait_for_function("window.drawnAt !== undefined", timeout=60_000)
+    await board.wait_for_function("() => window.drawnAt !== undefined", timeout=60_000)
     arrived = (await said(system, text))[0]["received_at"].timestamp()
     record_property("seconds to the board", round(await board.evaluate("window.drawnAt") / 1000 - arrived, 2))
 
