@@ -81,7 +81,8 @@ async def test_the_worker_sends_what_a_closed_page_left_behind(
         line.cut()
         await send(page, text)
         await page.wait_for_function(
-            "() => navigator.serviceWorker.ready.then(worker => worker.sync.getTags()).then(tags => tags.includes('outbox'))"
+            "() => navigator.serviceWorker.ready.then(worker => worker.sync.getTags())"
+            ".then(tags => tags.includes('outbox'))"
         )
         line.state = "open"
         # No page of ours is open any more; the browser chooses the moment, which is now.
