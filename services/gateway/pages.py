@@ -125,7 +125,7 @@ _built = _Built(STATIC)
 
 @router.get("/v1/page-settings", tags=["pages"], summary="What the pages are told of their surroundings")
 def get_page_settings(request: Request) -> Response:
-    """Tile server, emergency numbers, and how to log in. Nothing of it is secret."""
+    """Tile server and emergency numbers. Nothing of it is secret."""
     settings = page_settings()
     content = orjson.dumps(
         {

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
-import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +30,6 @@ from schemas.ledger import LedgerChanged
 from schemas.needs import NeedDeclared, NeedDrafted, NeedState, NeedWithdrawn
 from schemas.operations import OperationClosed, OperationOpened
 from schemas.reports import ReportLinked, ReportPlaced, ReportReceived, ReportUnlinked
-from services.intake.app import service
 from services.intake.handlers import consumer
 from services.intake.linker import Indexes, link_waiting
 from services.runtime import clock, vault
@@ -54,16 +51,6 @@ QUAKE: dict[str, Any] = {
     "severity": 4,
 }
 OPERATOR = bearer("operator")
-
-
-@pytest.fixture
-def db(make_db: Callable[[str], Database]) -> Database:
-    return make_db("intake")
-
-
-@pytest_asyncio.fixture
-async def client(make_client: Callable[..., httpx.AsyncClient], db: Database) -> AsyncIterator[httpx.AsyncClient]:
-    yield make_client([service])
 
 
 @pytest.fixture

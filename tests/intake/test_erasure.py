@@ -31,11 +31,6 @@ _ids = itertools.count(1)
 
 
 @pytest.fixture
-def db(make_db: Callable[[str], Database]) -> Database:
-    return make_db("intake")
-
-
-@pytest.fixture
 def client(make_client: Callable[[Sequence[Service]], httpx.AsyncClient]) -> httpx.AsyncClient:
     return patient(make_client([service]))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +11,6 @@ from zoneinfo import ZoneInfo
 import h3
 import httpx
 import pytest
-import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +20,6 @@ from schemas.incidents import IncidentOverdue, IncidentState, IncidentUpdated
 from schemas.ledger import LedgerChanged
 from schemas.needs import NeedAmended, NeedState
 from schemas.reports import ReportLinked, ReportOverdue, ReportReceived
-from services.intake.app import service
 from services.intake.domain import Told, coarse_point
 from services.intake.evidence import DEGREES, Vouched, evidence_of, facts
 from services.intake.handlers import consumer
@@ -39,16 +36,6 @@ WIB = ZoneInfo("Asia/Jakarta")
 OPERATOR = bearer("operator", hours=1000)
 PLACE = {"lon": 106.8661, "lat": -6.2223, "admin": "kemendagri:31.75.03"}
 FLOOD = {"text": "Banjir sepinggang, butuh perahu untuk 2 lansia", "location": PLACE, "hazard": "flood"}
-
-
-@pytest.fixture
-def db(make_db: Callable[[str], Database]) -> Database:
-    return make_db("intake")
-
-
-@pytest_asyncio.fixture
-async def client(make_client: Callable[..., httpx.AsyncClient], db: Database) -> AsyncIterator[httpx.AsyncClient]:
-    yield make_client([service])
 
 
 async def send(client: httpx.AsyncClient, db: Database, *reports: dict[str, Any], **headers: str) -> list[str]:

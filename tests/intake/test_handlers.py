@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -25,11 +24,6 @@ from tests.conftest import Wire, bearer, emitted
 
 AT = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
 BODY = {"text": "Jembatan putus, hubungi 0812 3456 7890", "location": {"lon": 107.6, "lat": -7.0}, "hazard": "flood"}
-
-
-@pytest.fixture
-def db(make_db: Callable[[str], Database]) -> Database:
-    return make_db("intake")
 
 
 @pytest.fixture

@@ -45,11 +45,6 @@ HOUSEHOLD = """<?xml version="1.0"?>
 
 
 @pytest.fixture
-def db(make_db: Callable[[str], Database]) -> Database:
-    return make_db("intake")
-
-
-@pytest.fixture
 def client(make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> httpx.AsyncClient:
     monkeypatch.setenv("GOTONG_INTAKE_OPENROSA_SECRET", SECRET)
     monkeypatch.setenv("GOTONG_INTAKE_KOBO_SECRET", SECRET)

@@ -41,11 +41,6 @@ PUBLISHED = [
 
 
 @pytest.fixture
-def db(make_db: Callable[[str], Database]) -> Database:
-    return make_db("intake")
-
-
-@pytest.fixture
 def client(make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> httpx.AsyncClient:
     monkeypatch.setenv("GOTONG_CHANNELS_TWILIO_TOKEN", TOKEN)
     monkeypatch.setenv("GOTONG_INTAKE_WHATSAPP_APP_SECRET", APP_SECRET)

@@ -4,15 +4,12 @@ stored, not even half of it."""
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
-import pytest_asyncio
 
-from services.intake.app import service
 from services.intake.linker import Indexes, link_waiting
 from services.runtime.db import Database
 from services.runtime.http import hostile_place
@@ -45,16 +42,6 @@ BODIES: dict[str, tuple[dict[str, Any], str, str | None]] = {
 """Of each route a body that is fine, the field in which a text may be wrong, and the one in which a place may be."""
 NOT_JSON = ("/v1/warnings", "/v1/hooks/", "/v1/media", "/v1/quarantine")
 """Routes that take something else than our own JSON, each with tests of its own."""
-
-
-@pytest.fixture
-def db(make_db: Callable[[str], Database]) -> Database:
-    return make_db("intake")
-
-
-@pytest_asyncio.fixture
-async def client(make_client: Callable[..., httpx.AsyncClient], db: Database) -> AsyncIterator[httpx.AsyncClient]:
-    yield make_client([service])
 
 
 async def there(client: httpx.AsyncClient, db: Database) -> dict[str, str]:

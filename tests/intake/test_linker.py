@@ -7,7 +7,7 @@ import csv
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import datetime
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
@@ -15,24 +15,12 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import httpx
 import pytest
-import pytest_asyncio
 
 from schemas.reports import ReportLinked
-from services.intake.app import service
 from services.intake.linker import Indexes, link_batch, link_waiting, run
 from services.intake.linking import Linker, haversine_km
 from services.runtime.db import Database, is_transient
 from tests.conftest import bearer, emitted, shared_file
-
-
-@pytest.fixture
-def db(make_db: Callable[[str], Database]) -> Database:
-    return make_db("intake")
-
-
-@pytest_asyncio.fixture
-async def client(make_client: Callable[..., httpx.AsyncClient], db: Database) -> AsyncIterator[httpx.AsyncClient]:
-    yield make_client([service])
 
 
 async def link_all(db: Database, indexes: Indexes | None = None) -> Indexes:

@@ -242,11 +242,6 @@ def test_other_formats_lose_their_position_too():
 
 
 @pytest.fixture
-def db(make_db: Callable[[str], Database]) -> Database:
-    return make_db("intake")
-
-
-@pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("GOTONG_INTAKE_MEDIA_FOLDER", str(tmp_path / "media"))
     return tmp_path / "media"

@@ -277,11 +277,6 @@ def test_what_lies_beyond_ten_thousand_characters_is_not_read() -> None:
 
 
 @pytest.fixture
-def db(make_db: Callable[[str], Database]) -> Database:
-    return make_db("intake")
-
-
-@pytest.fixture
 def client(make_client: Callable[..., httpx.AsyncClient], db: Database) -> httpx.AsyncClient:
     return make_client([service])
 

@@ -25,11 +25,6 @@ POST, OTHER = str(uuid4()), str(uuid4())
 
 
 @pytest.fixture
-def db(make_db: Callable[[str], Database]) -> Database:
-    return make_db("intake")
-
-
-@pytest.fixture
 def client(make_client: Callable[[Sequence[Service]], httpx.AsyncClient]) -> httpx.AsyncClient:
     return patient(make_client([service]))
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
-import pytest
 import pytest_asyncio
 
 from schemas.reports import ReportReceived
@@ -21,11 +20,6 @@ FLOOD: dict[str, Any] = {"text": "Banjir 1 meter", "hazard": "flood", "location"
 
 def keyed(n: int) -> dict[str, str]:
     return {"Idempotency-Key": f"a-key-long-enough-{n:04}"}
-
-
-@pytest.fixture
-def db(make_db: Callable[[str], Database]) -> Database:
-    return make_db("intake")
 
 
 @pytest_asyncio.fixture

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
-import pytest
-import pytest_asyncio
 
-from services.intake.app import service
 from services.intake.linker import Indexes, link_waiting
 from services.runtime.db import Database
 from tests.conftest import bearer
@@ -22,16 +18,6 @@ FLOOD: dict[str, Any] = {
     "severity": 3,
     "needs": [{"item": "boat", "quantity": 2}],
 }
-
-
-@pytest.fixture
-def db(make_db: Callable[[str], Database]) -> Database:
-    return make_db("intake")
-
-
-@pytest_asyncio.fixture
-async def client(make_client: Callable[..., httpx.AsyncClient], db: Database) -> AsyncIterator[httpx.AsyncClient]:
-    yield make_client([service])
 
 
 async def report(client: httpx.AsyncClient, db: Database) -> None:

@@ -240,11 +240,6 @@ def test_areas_are_known_by_code_with_scheme_or_by_a_provinces_name():
 
 
 @pytest.fixture
-def db(make_db: Callable[[str], Database]) -> Database:
-    return make_db("intake")
-
-
-@pytest.fixture
 def client(make_client: Callable[..., httpx.AsyncClient]) -> httpx.AsyncClient:
     return make_client([service])
 

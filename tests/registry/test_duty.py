@@ -18,12 +18,10 @@ from services.intake.conversations import take_inbound
 from services.intake.following import tell
 from services.intake.handlers import consumer as intake_consumer
 from services.intake.inbound import Inbound
-from services.registry.app import service
 from services.registry.handlers import consumer
 from services.runtime import clock, vault
-from services.runtime.db import Database
 from tests.conftest import Wire, bearer, emitted
-from tests.registry.people import DESK, FIELD, PMI, SITI, messages, patient, send_messages
+from tests.registry.people import DESK, FIELD, PMI, SITI, messages, send_messages
 
 NUMBER = "+6281234567890"
 
@@ -34,16 +32,6 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GOTONG_CHANNELS_QUIET_FROM", "0")
     monkeypatch.setenv("GOTONG_CHANNELS_QUIET_UNTIL", "0")
     return tmp_path
-
-
-@pytest.fixture
-def client(make_client, data) -> httpx.AsyncClient:
-    return patient(make_client([service]))
-
-
-@pytest.fixture
-def db(make_db) -> Database:
-    return make_db("registry")
 
 
 def offer(model: type[OfferState] = OfferMade, **values) -> OfferState:

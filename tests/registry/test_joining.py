@@ -5,42 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 from datetime import timedelta
-from pathlib import Path
 from uuid import UUID
 
 import httpx
-import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from schemas.responders import ResponderConfirmed, ResponderState, ResponderUpdated
 from services.registry import cards
-from services.registry.app import service
 from services.registry.confirming import renew
 from services.runtime import clock, vault
-from services.runtime.db import Database
 from tests.conftest import bearer, emitted
-from tests.registry.people import DESK, FIELD, PMI, SITI, Matching, code_in, messages, patient, send_messages
-
-
-@pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("GOTONG_DATA", str(tmp_path))
-    return tmp_path
-
-
-@pytest.fixture
-def client(make_client, data) -> httpx.AsyncClient:
-    return patient(make_client([service]))
-
-
-@pytest.fixture
-def db(make_db) -> Database:
-    return make_db("registry")
-
-
-@pytest.fixture
-def plan(make_db, db) -> Matching:
-    return Matching(make_db("matching"), db)
+from tests.registry.people import DESK, FIELD, PMI, SITI, code_in, messages, send_messages
 
 
 async def join(client: httpx.AsyncClient, **changes: object) -> str:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,36 +14,13 @@ import pytest
 from schemas.erasures import ContactErased, ContactForgotten
 from schemas.responders import ResponderState, ResponderWithdrawn
 from services.registry import consent, erasure
-from services.registry.app import service
 from services.registry.handlers import consumer as registry_consumer
 from services.runtime import clock, erasures
-from services.runtime.db import Database
 from tests.conftest import Wire, bearer, emitted
-from tests.registry.people import DESK, FIELD, PMI, SITI, Matching, code_in, messages, patient, send_messages
+from tests.registry.people import DESK, FIELD, PMI, SITI, code_in, messages, send_messages
 
 GLASS = bearer("break_glass", "komandan", hours=9000)
 AUDITOR = bearer("auditor", hours=9000)
-
-
-@pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("GOTONG_DATA", str(tmp_path))
-    return tmp_path
-
-
-@pytest.fixture
-def client(make_client, data) -> httpx.AsyncClient:
-    return patient(make_client([service]))
-
-
-@pytest.fixture
-def db(make_db) -> Database:
-    return make_db("registry")
-
-
-@pytest.fixture
-def plan(make_db, db) -> Matching:
-    return Matching(make_db("matching"), db)
 
 
 async def made(client: httpx.AsyncClient, headers: dict[str, str] = DESK, **changes: Any) -> str:
