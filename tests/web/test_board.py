@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page, Route, expect
 
 from tests.e2e.system import System, until
 from tests.web.browser import LAPTOP, PHONE, STATIC, WALL, Watch
@@ -331,6 +331,28 @@ async def test_a_stalled_board_says_how_old_it_is_and_catches_up_by_itself(
     await expect(page.locator(".live")).to_have_text("langsung")
     await expect(row(page, "papan terputus")).to_have_count(1)
     await expect(page.locator(".stale")).to_be_hidden()
+
+
+async def test_a_line_that_goes_while_the_map_loads_costs_nobody_the_map(
+    system: System, operation: str, open_page: OpenPage
+) -> None:
+    page = await open_page(f"/?operation={operation}", role="operator", size=WALL)
+    await expect(page.locator(".credit")).to_be_visible(timeout=60_000)
+    refused = {"map": 0, "land": 0}
+
+    async def once(route: Route) -> None:
+        name = next(name for name in refused if name in route.request.url)
+        refused[name] += 1
+        await (route.abort("internetdisconnected") if refused[name] == 1 else route.continue_())
+
+    await page.route(re.compile(r"/assets/.*(map|land)[^/]*\.js$"), once)
+    await page.reload()
+    await expect(page.locator(".credit")).to_be_visible(timeout=60_000)
+
+    async def again() -> bool:
+        return min(refused.values()) > 1
+
+    await until(again, 60)
 
 
 async def test_a_colleague_who_may_only_look_gets_no_buttons(

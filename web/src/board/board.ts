@@ -1,5 +1,6 @@
 // The board as a whole: it keeps the parts in step with what is known, with the address, and with the keys.
 
+import { again } from "../common/again.ts";
 import { Refused } from "../common/api.ts";
 import { fill, h } from "../common/dom.ts";
 import { t, when } from "../common/i18n.ts";
@@ -172,10 +173,12 @@ export class Board {
   }
 
   private async loadMap(): Promise<void> {
-    const [{ BoardMap }, settings] = await Promise.all([
-      import("./map.ts"),
-      fetch("/v1/page-settings").then((answer) => answer.json() as Promise<{ tiles: { url: string; attribution: string } | null }>), // prettier-ignore
-    ]);
+    const [{ BoardMap }, settings] = await again(() =>
+      Promise.all([
+        import("./map.ts"),
+        fetch("/v1/page-settings").then((answer) => answer.json() as Promise<{ tiles: { url: string; attribution: string } | null }>), // prettier-ignore
+      ]),
+    );
     const map: BoardMap = new BoardMap(this.mapBox, this.store, {
       opened: (id) => this.open(id),
       tiles: settings.tiles,

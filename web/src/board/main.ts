@@ -1,4 +1,5 @@
 import "../common/style/tokens.css";
+import "./leaflet.css"; // not with the map: a style that did not come is not asked for a second time
 import "./board.css";
 import { Refused } from "../common/api.ts";
 import { fill, h } from "../common/dom.ts";

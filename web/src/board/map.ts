@@ -14,8 +14,8 @@ import {
   popup,
   tileLayer,
 } from "leaflet";
-import "./leaflet.css";
 import Supercluster from "supercluster";
+import { again } from "../common/again.ts";
 import { h } from "../common/dom.ts";
 import { number, t } from "../common/i18n.ts";
 import { level, severityMark, severityWord } from "../common/severity.ts";
@@ -98,11 +98,9 @@ export class BoardMap {
   private async drawBase(): Promise<void> {
     // The page is of use without its base map, so it comes after everything else.
     if (this.options.tiles !== null) return;
-    const [land, areas, towns] = await Promise.all([
-      import("virtual:land"),
-      import("virtual:area-points"),
-      import("virtual:towns"),
-    ]);
+    const [land, areas, towns] = await again(() =>
+      Promise.all([import("virtual:land"), import("virtual:area-points"), import("virtual:towns")]),
+    );
     this.overlay.places = [
       ...Object.values(areas.default).map(([name, lon, lat]) => [name, lon, lat, 5, 7] as [string, number, number, number, number]), // prettier-ignore
       ...towns.default.map(([name, lon, lat, zoom]) => [name, lon, lat, zoom, 19] as [string, number, number, number, number]), // prettier-ignore
